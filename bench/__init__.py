@@ -1,0 +1,1 @@
+"""Load, comparison and measurement of a running server."""

@@ -1,0 +1,17 @@
+"""What can go wrong while measuring, split by whose fault it is."""
+
+
+class MeteringError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class SourceUnavailableError(MeteringError):
+    """A counter source cannot be used on this machine; the message says why and how to mend it."""
+
+
+class CounterReadError(MeteringError):
+    """A counter that used to answer did not; the reading is lost, the counter may come back."""
+
+
+class MeterSettingError(MeteringError):
+    """The operator asked for a meter that does not exist or is misspelt."""

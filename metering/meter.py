@@ -1,0 +1,362 @@
+"""The meter: counters and engine steps in, every microjoule accounted for, a request's energy out.
+
+Synchronous and single-threaded (the sampler's thread only feeds the tracks). Time arrives as an argument. Knows
+nothing of HTTP or of vLLM.
+
+A step's energy is taken as the counter's estimate at its end less what is already booked. The estimate runs ahead of
+the last reading by at most one update period; when the next reading corrects it, the difference joins the following
+step or idle time. Nothing is ever booked twice, lost or taken back.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from metering.block import RequestEnergy
+from metering.counter import MICROJOULES_PER_JOULE, CounterInfo
+from metering.history import StepHistory
+from metering.ledger import ComponentLedger
+from metering.phase_cost import PhaseCostModel
+from metering.step import EndedSequence, EngineStep
+from metering.track import CounterTrack
+
+_RECENT_REQUESTS: Final = 256
+# Sequences that ended under an id no open request has; their energy is booked, only their owner is unknown.
+_MAX_UNCLAIMED: Final = 1024
+# A request cut off in the middle of its prefill is charged once prefill pauses; under constant load, after this.
+_ABORT_PATIENCE_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class _Charges:
+    """What a request owes so far, per component index, and the tokens it paid for."""
+
+    prefill: list[int]
+    decode: list[int]
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    sequences: int = 0
+
+    def add(self, other: "_Charges") -> None:
+        self.prefill = [a + b for a, b in zip(self.prefill, other.prefill, strict=True)]
+        self.decode = [a + b for a, b in zip(self.decode, other.decode, strict=True)]
+        self.prompt_tokens += other.prompt_tokens
+        self.output_tokens += other.output_tokens
+        self.sequences += other.sequences
+
+
+@dataclass(slots=True)
+class _OpenRequest:
+    started_at_seconds: float
+    assigned_at_start: int
+    first_row: int
+    charges: _Charges
+    cut_off: list[EndedSequence] = field(default_factory=list)
+    first_rows: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RequestTotals:
+    """How many requests ended, how, and what they were charged."""
+
+    completed: int = 0
+    aborted: int = 0
+    completed_microjoules: int = 0
+    aborted_microjoules: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+class EnergyMeter:
+    """Books the energy of one engine to its requests, and what is left to idle, loading or unattributed.
+
+    `tracks` may hold several counters of one component (the GPUs of a tensor-parallel group): they are summed.
+    """
+
+    def __init__(self, tracks: Sequence[CounterTrack]) -> None:
+        if not tracks:
+            raise ValueError("an energy meter needs at least one counter track")
+        self._info: CounterInfo = tracks[0].info
+        self.components = tuple(dict.fromkeys(track.info.component for track in tracks))
+        self._tracks = [[t for t in tracks if t.info.component == name] for name in self.components]
+        self.ledgers = [ComponentLedger() for _ in self.components]
+        self.totals = RequestTotals()
+        self.recent: deque[RequestEnergy] = deque(maxlen=_RECENT_REQUESTS)
+        self._history = StepHistory(len(self.components))
+        self._cost = PhaseCostModel()
+        self._open: OrderedDict[str, _OpenRequest] = OrderedDict()
+        self._aborting: list[tuple[str, _OpenRequest, float]] = []
+        self._unclaimed: OrderedDict[str, _Charges] = OrderedDict()
+        self._loading = True
+        self._busy = False
+        self._booked_until_seconds: float | None = None
+
+    # -- the engine's life ---------------------------------------------------------------------------------------
+
+    def engine_ready(self, now_seconds: float) -> None:
+        """Loading is over; from here on time without requests is idle."""
+        if self._loading:
+            self._spend_without_requests(now_seconds)
+            self._loading = False
+
+    def advance(self, now_seconds: float) -> None:
+        """Book what the counters have confirmed by now while no request ran; does nothing in mid-step."""
+        if not self._busy:
+            self._spend_without_requests(now_seconds, confirmed_only=True)
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def step(self, step: EngineStep) -> None:
+        """Take in one engine step; the sequences that ended with it come right after, through `sequence_ended`."""
+        self._loading = False
+        started = step.ended_at_seconds - step.duration_seconds if step.duration_seconds is not None else None
+        if not self._busy and started is not None:
+            self._spend_without_requests(started)
+        energies = [
+            max(0, self._estimate(i, step.ended_at_seconds) - ledger.assigned) for i, ledger in enumerate(self.ledgers)
+        ]
+        tokens, sequences = step.prefill_tokens, step.decode_sequences
+        ratio = self._cost.prefill_ratio(tokens, sequences)
+        self._cost.learn(tokens, sequences, sum(energies) / MICROJOULES_PER_JOULE)
+        prices = []
+        for ledger, energy in zip(self.ledgers, energies, strict=True):
+            prefill = round(energy * ratio)
+            ledger.spend_step(
+                prefill=prefill, prefill_tokens=tokens, decode=energy - prefill, decode_sequences=sequences
+            )
+            prices.append(ledger.complete_prefills(step.first_tokens, step.first_token_prompt_tokens))
+        elapsed = step.inter_token_seconds
+        if elapsed is None:
+            elapsed = max(0.0, step.ended_at_seconds - (self._booked_until_seconds or step.ended_at_seconds))
+        self._history.append(elapsed, prices)
+        self._booked_until_seconds = step.ended_at_seconds
+        self._settle_aborted(prefill_seen=tokens > 0, now_seconds=step.ended_at_seconds)
+        self._busy = step.unfinished_sequences > 0
+
+    def engine_idle(self, now_seconds: float) -> None:
+        """The engine says that nothing is running or waiting in it."""
+        if self._busy:
+            self._spend_overhead(now_seconds)
+        self._busy = False
+        self._settle_aborted(prefill_seen=False, now_seconds=now_seconds)
+        self._settle_if_empty()
+        oldest = next(iter(self._open.values()), None)
+        self._history.forget_before(oldest.first_row if oldest else self._history.last_index)
+
+    def sequence_ended(self, request_id: str, ended: EndedSequence) -> None:
+        """A sequence of `request_id` produced its last token in the step just taken in."""
+        first_row = self._history.index_before_last(ended.decode_seconds)
+        charges = self._charge(first_row, ended)
+        request = self._open.get(request_id)
+        if request is not None:
+            request.charges.add(charges)
+            return
+        waiting = self._unclaimed.setdefault(request_id, self._no_charges())
+        waiting.add(charges)
+        if len(self._unclaimed) > _MAX_UNCLAIMED:
+            self._unclaimed.popitem(last=False)
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def request_started(self, request_id: str, now_seconds: float) -> None:
+        """A request entered the server. Its id must not be that of another one in flight."""
+        self.advance(now_seconds)
+        self._open[request_id] = _OpenRequest(
+            started_at_seconds=now_seconds,
+            assigned_at_start=sum(ledger.assigned for ledger in self.ledgers),
+            first_row=self._history.last_index,
+            charges=self._no_charges(),
+        )
+
+    def is_open(self, request_id: str) -> bool:
+        """Whether a request of this id is in flight."""
+        return request_id in self._open
+
+    def has_ended_sequences(self, request_id: str) -> bool:
+        """Whether the engine has reported the end of any sequence of an open request."""
+        return self._open[request_id].charges.sequences > 0
+
+    def sequence_cut_off(self, request_id: str, ended: EndedSequence) -> None:
+        """A live sequence of an open request is about to be aborted; it pays up to the step now running."""
+        request = self._open.get(request_id)
+        if request is not None:
+            request.cut_off.append(ended)
+            request.first_rows.append(self._history.index_before_last(ended.decode_seconds))
+
+    def request_ended(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> RequestEnergy:
+        """All of a request's sequences have ended: its energy, known so far to the last reading.
+
+        `also_known_as` begins the ids under which the engine may have reported its sequences instead.
+
+        Raises:
+            KeyError: no such request is in flight.
+        """
+        request = self._open.pop(request_id)
+        if also_known_as is not None:
+            for engine_id in [name for name in self._unclaimed if name.startswith(also_known_as)]:
+                request.charges.add(self._unclaimed.pop(engine_id))
+        return self._close(request_id, request, "completed", now_seconds)
+
+    def request_refused(self, request_id: str) -> None:
+        """A request that the engine never ran (bad input, say); forgotten without a trace."""
+        request = self._open.pop(request_id)
+        if request.charges.sequences:
+            self._close(request_id, request, "aborted", request.started_at_seconds)
+        else:
+            self._settle_if_empty()
+
+    def request_aborted(self, request_id: str, now_seconds: float) -> None:
+        """A request was cut off by its caller. It is charged once the step it still takes part in is known."""
+        request = self._open.pop(request_id)
+        if request.cut_off:
+            self._aborting.append((request_id, request, now_seconds))
+        else:
+            self._close(request_id, request, "aborted", now_seconds)
+
+    # -- reports -------------------------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> str:
+        return self._info.source
+
+    @property
+    def measured(self) -> bool:
+        return self._info.measured
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._open)
+
+    @property
+    def epochs(self) -> int:
+        """Counter epochs begun, summed over the counters; more than the number of counters means faults."""
+        return sum(track.epochs for tracks in self._tracks for track in tracks)
+
+    def confirmed_microjoules(self) -> int:
+        """The hardware counters' own delta since the meter began, up to their last reading."""
+        return sum(track.confirmed_microjoules() for tracks in self._tracks for track in tracks)
+
+    def assigned_microjoules(self) -> int:
+        """Everything booked so far, in flight included; ahead of the counters by what is extrapolated."""
+        return sum(ledger.assigned for ledger in self.ledgers)
+
+    def power_watts(self, now_seconds: float) -> dict[str, float | None]:
+        """Present power per component; None where a counter has stopped answering."""
+        watts: dict[str, float | None] = {}
+        for name, tracks in zip(self.components, self._tracks, strict=True):
+            readings = [track.power_watts(now_seconds) for track in tracks]
+            known = [reading for reading in readings if reading is not None]
+            watts[name] = sum(known) if len(known) == len(readings) else None
+        return watts
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _no_charges(self) -> _Charges:
+        return _Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
+
+    def _estimate(self, component: int, at_seconds: float) -> int:
+        return sum(track.estimate_microjoules(at_seconds) for track in self._tracks[component])
+
+    def _spend_without_requests(self, until_seconds: float, *, confirmed_only: bool = False) -> None:
+        account = "loading" if self._loading else "idle"
+        for index, ledger in enumerate(self.ledgers):
+            reached = (
+                sum(track.confirmed_microjoules() for track in self._tracks[index])
+                if confirmed_only
+                else self._estimate(index, until_seconds)
+            )
+            ledger.spend(account, max(0, reached - ledger.assigned))
+        self._booked_until_seconds = until_seconds
+
+    def _spend_overhead(self, until_seconds: float) -> None:
+        """Between the last step and the word that nothing is left: an abort's unfinished business."""
+        for index, ledger in enumerate(self.ledgers):
+            ledger.spend("unattributed", max(0, self._estimate(index, until_seconds) - ledger.assigned))
+        self._booked_until_seconds = until_seconds
+
+    def _charge(self, first_row: int, ended: EndedSequence) -> _Charges:
+        charges = self._no_charges()
+        for index, (ledger, price) in enumerate(zip(self.ledgers, self._history.prices(first_row), strict=True)):
+            charges.prefill[index], charges.decode[index] = ledger.charge(price, ended.computed_prompt_tokens)
+        charges.prompt_tokens = ended.prompt_tokens
+        charges.output_tokens = ended.output_tokens
+        charges.sequences = 1
+        return charges
+
+    def _settle_aborted(self, *, prefill_seen: bool, now_seconds: float) -> None:
+        """Charge the requests that were cut off, now that the last step they took part in is booked."""
+        waiting: list[tuple[str, _OpenRequest, float]] = []
+        closing: list[tuple[str, _OpenRequest, float]] = []
+        for request_id, request, ended_at in self._aborting:
+            for ended, first_row in zip(request.cut_off, request.first_rows, strict=True):
+                if ended.prefill_done:
+                    request.charges.add(self._charge(first_row, ended))
+            request.cut_off = [ended for ended in request.cut_off if not ended.prefill_done]
+            request.first_rows = [0] * len(request.cut_off)
+            if request.cut_off and prefill_seen and now_seconds - ended_at < _ABORT_PATIENCE_SECONDS:
+                waiting.append((request_id, request, ended_at))
+                continue
+            if not prefill_seen:
+                self._charge_abandoned_prefill(request)
+            closing.append((request_id, request, ended_at))
+        self._aborting = waiting
+        for request_id, request, ended_at in closing:
+            self._close(request_id, request, "aborted", ended_at)
+        if not prefill_seen and not waiting:
+            for ledger in self.ledgers:
+                ledger.disown(ledger.abandon_prefills())
+
+    def _charge_abandoned_prefill(self, request: _OpenRequest) -> None:
+        if not request.cut_off:
+            return
+        for index, ledger in enumerate(self.ledgers):
+            request.charges.prefill[index] += ledger.charge_prefill(ledger.abandon_prefills())
+
+    def _close(self, request_id: str, request: _OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
+        charges = request.charges
+        duration = max(0.0, now_seconds - request.started_at_seconds)
+        energy = RequestEnergy(
+            request_id=request_id,
+            outcome=outcome,
+            prefill_microjoules=sum(charges.prefill),
+            decode_microjoules=sum(charges.decode),
+            components_microjoules={
+                name: p + d for name, p, d in zip(self.components, charges.prefill, charges.decode, strict=True)
+            },
+            device_microjoules=self.assigned_microjoules() - request.assigned_at_start,
+            duration_seconds=duration,
+            prompt_tokens=charges.prompt_tokens,
+            output_tokens=charges.output_tokens,
+            source=self._info.source,
+            measured=self._info.measured,
+            uncertainty_ratio=self._uncertainty(duration),
+        )
+        self._count(energy)
+        self._settle_if_empty()
+        return energy
+
+    def _settle_if_empty(self) -> None:
+        if not self._busy and not self._open and not self._aborting:
+            for ledger in self.ledgers:
+                ledger.settle()
+
+    def _count(self, energy: RequestEnergy) -> None:
+        totals = self.totals
+        if energy.outcome == "completed":
+            totals.completed += 1
+            totals.completed_microjoules += energy.microjoules
+        else:
+            totals.aborted += 1
+            totals.aborted_microjoules += energy.microjoules
+        totals.prompt_tokens += energy.prompt_tokens
+        totals.output_tokens += energy.output_tokens
+        self.recent.append(energy)
+
+    def _uncertainty(self, duration_seconds: float) -> float | None:
+        """The sensor's steady error, plus the refresh period that either end of the request may be off by."""
+        steady = self._info.uncertainty_ratio
+        if steady is None:
+            return None
+        edge = self._info.update_period_seconds / duration_seconds if duration_seconds > 0 else 1.0
+        return float(min(1.0, (steady * steady + edge * edge) ** 0.5))

@@ -1,0 +1,115 @@
+"""Reading counters at a steady rate, in a thread of its own, so that a busy event loop cannot delay a reading.
+
+Knows counters and one sink; what becomes of a reading is the sink's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from metering.errors import CounterReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from metering.counter import EnergyCounter, EnergyReading
+
+logger = logging.getLogger(__name__)
+
+PERIOD_SECONDS = 0.05
+"""20 Hz: twice the rate at which the slowest sensor we know refreshes."""
+
+
+class Sampler:
+    """Gives every reading of every counter to `sink(index of the counter, reading)`, until stopped.
+
+    The sink is called in the sampler's thread, or in the caller's of `read_once`, never by two at a time. The counters
+    stay the caller's to close, after `stop`.
+    """
+
+    def __init__(
+        self,
+        counters: Sequence[EnergyCounter],
+        sink: Callable[[int, EnergyReading], None],
+        period_seconds: float = PERIOD_SECONDS,
+    ) -> None:
+        self._counters = tuple(counters)
+        self._sink = sink
+        self._period_seconds = period_seconds
+        self._pass = threading.Lock()
+        self._failing: set[int] = set()
+        self._failures = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="wattline-sampler", daemon=True)
+
+    @property
+    def failures(self) -> int:
+        """Readings lost so far, of all counters."""
+        return self._failures
+
+    def start(self) -> None:
+        """Begin sampling. A sampler starts once; a second call is a RuntimeError."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for the reading in progress and end; harmless when not running."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def read_once(self) -> None:
+        """Read every counter now, in this thread, beside the schedule. What the sink raises reaches the caller."""
+        with self._pass:
+            for index in range(len(self._counters)):
+                self._read(index)
+
+    def _run(self) -> None:
+        due_at_seconds = time.monotonic()
+        while not self._stopping.wait(max(0.0, due_at_seconds - time.monotonic())):
+            with self._pass:
+                for index in range(len(self._counters)):
+                    self._read_guarded(index)
+            due_at_seconds = self._next_due(due_at_seconds)
+
+    def _next_due(self, due_at_seconds: float) -> float:
+        """Stay on the grid of the first reading, and skip the points that are already past."""
+        late_periods = (time.monotonic() - due_at_seconds) / self._period_seconds
+        return due_at_seconds + self._period_seconds * max(1, math.ceil(late_periods))
+
+    def _read(self, index: int) -> None:
+        try:
+            reading = self._counters[index].read()
+        except CounterReadError as problem:
+            self._lose(index, problem)
+            return
+        self._sink(index, reading)
+        if index in self._failing:
+            self._failing.discard(index)
+            logger.info("energy counter answers again: device=%s", self._counters[index].info.device)
+
+    def _read_guarded(self, index: int) -> None:
+        try:
+            self._read(index)
+        except Exception as problem:  # noqa: BLE001  supervises the thread: one bad reading must not end all others
+            self._lose(index, problem)
+
+    def _lose(self, index: int, problem: Exception) -> None:
+        """Count a lost reading, and say so at the beginning of an outage only."""
+        self._failures += 1
+        if index in self._failing:
+            return
+        self._failing.add(index)
+        info = self._counters[index].info
+        unexpected = None if isinstance(problem, CounterReadError) else problem
+        logger.warning(
+            "energy reading lost: device=%s component=%s source=%s reason=%s",
+            info.device,
+            info.component,
+            info.source,
+            problem,
+            exc_info=unexpected,
+        )

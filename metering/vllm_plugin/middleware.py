@@ -1,0 +1,208 @@
+"""ASGI middleware that tells the meter of requests and writes their energy into the responses.
+
+Loaded by `--middleware metering.vllm_plugin.EnergyMiddleware` into vLLM's OpenAI server. Adds `GET /energy`. Holds a
+non-streaming body until it is whole (vLLM sends it in one piece) and no streamed byte at all.
+"""
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from metering.block import RequestEnergy, encode_block
+from metering.counter import MICROJOULES_PER_JOULE
+from metering.routes import runs_engine
+from metering.splice import StreamAnnotator, splice_into_object
+from metering.vllm_plugin.exporter import register_exporter
+from metering.vllm_plugin.live_sequences import live_sequences
+from metering.vllm_plugin.session import MeterSession, process_session
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_RESPONSE_ID: Final = re.compile(rb'"id":"(resp_[A-Za-z0-9]+)"')
+_VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+# How often to let the engine's output loop run when a body arrives before the statistics of its last step: vLLM
+# yields between blocks of 128 outputs, and reports a step only after the last block.
+_STATISTICS_YIELDS: Final = 64
+
+
+class EnergyMiddleware:
+    """The middleware class named on vLLM's command line."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._session = process_session()
+        register_exporter(self._session)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] == "/energy" and scope["method"] == "GET":
+            await _send_json(send, json.dumps(self._session.telemetry()).encode())
+        elif scope["method"] == "POST" and runs_engine(scope["path"]):
+            await _MeteredExchange(self._session, scope, receive, send).run(self._app)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _MeteredExchange:
+    """One request to the engine and its response."""
+
+    def __init__(self, session: MeterSession, scope: Scope, receive: Receive, send: Send) -> None:
+        self._session = session
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = self._claim_request_id()
+        self._start: Message | None = None
+        self._body: list[bytes] = []
+        self._stream: StreamAnnotator | None = None
+        self._energy: RequestEnergy | None = None
+        self._engine_id: str | None = None
+        self._finished = False
+        self._refused = False
+
+    async def run(self, app: App) -> None:
+        meter = self._session.meter
+        if meter is not None:
+            meter.request_started(self._request_id, time.monotonic())
+        try:
+            await app(self._scope, self._watch_for_disconnect, self._forward)
+        finally:
+            meter = self._session.meter
+            if meter is not None and meter.is_open(self._request_id):
+                if self._refused:
+                    meter.request_refused(self._request_id)
+                elif self._finished:
+                    meter.request_ended(self._request_id, time.monotonic())
+                else:
+                    self._cut_off()
+
+    # -- request side --------------------------------------------------------------------------------------------
+
+    def _claim_request_id(self) -> str:
+        """The caller's X-Request-Id where it is usable and not in flight already; written back for vLLM to use."""
+        headers: list[tuple[bytes, bytes]] = list(self._scope["headers"])
+        given = next((value for name, value in headers if name == b"x-request-id"), None)
+        meter = self._session.meter
+        if given is not None and _VALID_REQUEST_ID.match(given):
+            request_id = given.decode("ascii")
+            if meter is not None and meter.is_open(request_id):
+                request_id = f"{request_id}.{secrets.token_hex(4)}"
+        else:
+            request_id = secrets.token_hex(16)
+        kept = [(name, value) for name, value in headers if name != b"x-request-id"]
+        self._scope["headers"] = [*kept, (b"x-request-id", request_id.encode("ascii"))]
+        return request_id
+
+    async def _watch_for_disconnect(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._finished:
+            self._cut_off()
+        return message
+
+    def _cut_off(self) -> None:
+        """The caller left: note what its live sequences have used before vLLM forgets them."""
+        meter = self._session.meter
+        if meter is None or not meter.is_open(self._request_id):
+            return
+        owned = {self._request_id, self._engine_id}
+        for sequence in live_sequences(self._scope.get("app"), lambda name: self._session.owner_of(name) in owned):
+            meter.sequence_cut_off(self._request_id, sequence)
+        meter.request_aborted(self._request_id, time.monotonic())
+
+    # -- response side -------------------------------------------------------------------------------------------
+
+    async def _forward(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._begin(message)
+        elif message["type"] != "http.response.body":
+            await self._send(message)
+        elif self._stream is not None:
+            await self._forward_event(message)
+        elif self._start is not None:
+            self._body.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                await self._finish_body()
+        else:
+            self._finished = not message.get("more_body", False)
+            await self._send(message)
+
+    async def _begin(self, message: Message) -> None:
+        content_type = next((value for name, value in message["headers"] if name.lower() == b"content-type"), b"")
+        if message["status"] != 200:
+            self._refused = True
+            await self._send(message)
+        elif content_type.startswith(b"text/event-stream"):
+            self._stream = StreamAnnotator(self._end_request)
+            await self._send(message)
+        else:
+            self._start = message
+
+    async def _forward_event(self, message: Message) -> None:
+        assert self._stream is not None
+        chunk = message.get("body", b"")
+        last = not message.get("more_body", False)
+        if chunk:
+            self._learn_engine_id(chunk)
+            message["body"] = self._stream.feed(chunk)
+        if last:
+            self._finished = True
+        await self._send(message)
+
+    async def _finish_body(self) -> None:
+        """The whole body is here: add the block and send both messages."""
+        assert self._start is not None
+        self._finished = True
+        body = b"".join(self._body)
+        self._learn_engine_id(body)
+        await self._wait_for_statistics()
+        block = self._end_request()
+        spliced = splice_into_object(body, block)
+        headers = [(name, value) for name, value in self._start["headers"] if name.lower() != b"content-length"]
+        body = body if spliced is None else spliced
+        self._start["headers"] = [*headers, *self._energy_headers(), (b"content-length", b"%d" % len(body))]
+        await self._send(self._start)
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _wait_for_statistics(self) -> None:
+        meter = self._session.meter
+        for _ in range(_STATISTICS_YIELDS):
+            if meter is None or not meter.is_open(self._request_id) or meter.has_ended_sequences(self._request_id):
+                return
+            await asyncio.sleep(0)
+
+    def _learn_engine_id(self, chunk: bytes) -> None:
+        """The Responses API runs under an id of its own making, which is also that of its response."""
+        if self._engine_id is None and self._scope["path"] == "/v1/responses":
+            found = _RESPONSE_ID.search(chunk)
+            self._engine_id = found[1].decode("ascii") if found else None
+
+    def _end_request(self) -> bytes:
+        """The encoded block; asked once, when every sequence of the request has ended."""
+        meter = self._session.meter
+        if meter is None or not meter.is_open(self._request_id):
+            return self._session.unknown_block()
+        now = time.monotonic()
+        self._energy = meter.request_ended(self._request_id, now, also_known_as=self._engine_id)
+        return encode_block(self._energy.to_block())
+
+    def _energy_headers(self) -> list[tuple[bytes, bytes]]:
+        energy = self._energy
+        if energy is None:
+            return []
+        joules = f"{energy.microjoules / MICROJOULES_PER_JOULE:.6f}"
+        return [(b"x-energy-joules", joules.encode()), (b"x-energy-source", energy.source.encode())]
+
+
+async def _send_json(send: Send, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,105 @@
+"""Turns vLLM's per-iteration statistics into engine steps and ended sequences.
+
+vLLM does not promise that these structures stay as they are; this file and `live_sequences.py` are all that knows
+them. A surprise in them must never stop the engine: the meter gives up instead, and says so in every response.
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from metering.meter import EnergyMeter
+from metering.step import EndedSequence, EngineStep
+from metering.vllm_plugin.session import MeterSession, process_session
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.v1.metrics.stats import IterationStats, SchedulerStats
+
+logger = logging.getLogger("wattline.metering")
+
+
+class EnergyStatLogger(StatLoggerBase):  # type: ignore[misc]  # vllm is not analysed
+    """The stat logger vLLM loads from the entry point group `vllm.stat_logger_plugins`."""
+
+    def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:  # noqa: ARG002  # vLLM's signature
+        self._session: MeterSession = process_session()
+        names = vllm_config.model_config.served_model_name
+        self._session.model = names if isinstance(names, str) else names[0]
+
+    def log_engine_initialized(self) -> None:
+        if self._session.meter is not None:
+            self._session.meter.engine_ready(time.monotonic())
+
+    def record(
+        self,
+        scheduler_stats: "SchedulerStats | None",
+        iteration_stats: "IterationStats | None",
+        mm_cache_stats: Any = None,  # noqa: ARG002, ANN401  # vLLM's signature
+        engine_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """Called by vLLM once per engine iteration, and once more when the engine has emptied."""
+        meter = self._session.meter
+        if meter is None:
+            return
+        try:
+            self._record(meter, scheduler_stats, iteration_stats)
+        except Exception as error:  # the engine's own loop calls us: our fault must not become its death
+            logger.exception("metering failed on an engine iteration")
+            self._session.fail(f"the meter failed on this version of vLLM ({type(error).__name__}: {error})")
+
+    def _record(
+        self,
+        meter: EnergyMeter,
+        scheduler_stats: "SchedulerStats | None",
+        iteration_stats: "IterationStats | None",
+    ) -> None:
+        now = time.monotonic()
+        unfinished = 0
+        if scheduler_stats is not None:
+            self._session.running_requests = scheduler_stats.num_running_reqs
+            self._session.waiting_requests = scheduler_stats.num_waiting_reqs
+            unfinished = scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs
+        step = _step(scheduler_stats, iteration_stats, now, unfinished)
+        if step is not None:
+            meter.step(step)
+        if iteration_stats is not None:
+            for finished in iteration_stats.finished_requests:
+                meter.sequence_ended(
+                    self._session.owner_of(finished.request_id),
+                    EndedSequence(
+                        computed_prompt_tokens=finished.num_prompt_tokens - finished.num_cached_tokens,
+                        prompt_tokens=finished.num_prompt_tokens,
+                        output_tokens=finished.num_generation_tokens,
+                        decode_seconds=finished.decode_time,
+                    ),
+                )
+        if scheduler_stats is not None and unfinished == 0:
+            meter.engine_idle(now)
+
+
+def _step(
+    scheduler_stats: "SchedulerStats | None",
+    iteration_stats: "IterationStats | None",
+    now_seconds: float,
+    unfinished: int,
+) -> EngineStep | None:
+    details = scheduler_stats.iteration_details if scheduler_stats is not None else None
+    if (details is None or details.is_dummy) and iteration_stats is None:
+        return None
+    gaps = iteration_stats.inter_token_latencies_iter if iteration_stats is not None else []
+    first_tokens = len(iteration_stats.time_to_first_tokens_iter) if iteration_stats is not None else 0
+    first_prompt = iteration_stats.prompt_token_stats.computed if iteration_stats is not None else 0
+    return EngineStep(
+        ended_at_seconds=now_seconds,
+        duration_seconds=details.elapsed_ms / 1000 if details is not None else None,
+        # Without --enable-logging-iteration-details a chunk of a prompt is only seen with the prompt's last one.
+        prefill_tokens=details.num_ctx_tokens if details is not None else first_prompt,
+        decode_sequences=details.num_generation_requests if details is not None else len(gaps),
+        first_tokens=first_tokens,
+        first_token_prompt_tokens=first_prompt,
+        inter_token_seconds=min(gaps) if gaps else None,
+        unfinished_sequences=unfinished,
+    )

@@ -1,0 +1,50 @@
+"""The refusals, with their sentences: one function per cause, each pure."""
+
+from collections.abc import Collection
+
+from scheduler.commands import Reject, RejectCause
+from scheduler.events import RequestArrived
+
+# A drained process is replaced by one that loads a model for tens of seconds; another replica can answer at once.
+_RETRY_AFTER_DRAIN_SECONDS = 10
+
+
+def draining(arrival: RequestArrived) -> Reject:
+    """Admission has ended; another replica may take it at once, this one's successor soon."""
+    reason = "the server is shutting down and takes no new request"
+    return Reject(arrival.request_id, RejectCause.DRAINING, reason, _RETRY_AFTER_DRAIN_SECONDS)
+
+
+def unknown_model(arrival: RequestArrived, known_models: Collection[str]) -> Reject:
+    """Neither configured nor announced by a worker, ever."""
+    known = ", ".join(sorted(known_models)) or "none"
+    reason = f"the model {arrival.model!r} is not served here; those served: {known}"
+    return Reject(arrival.request_id, RejectCause.UNKNOWN_MODEL, reason, None)
+
+
+def no_worker(arrival: RequestArrived) -> Reject:
+    """Every worker that served the model is gone for good."""
+    reason = f"every worker that served {arrival.model!r} is gone and none will return"
+    return Reject(arrival.request_id, RejectCause.NO_WORKER, reason, None)
+
+
+def deadline_passed(arrival: RequestArrived, late_seconds: float) -> Reject:
+    """Nothing could start the request before its own deadline, or it came too late."""
+    reason = f"the deadline passed {late_seconds:.3f} s ago and the request had not started"
+    return Reject(arrival.request_id, RejectCause.DEADLINE_PASSED, reason, None)
+
+
+def queue_full(
+    arrival: RequestArrived, queued_requests: int, max_queued_requests: int, retry_after_seconds: int
+) -> Reject:
+    """`queued_requests` is without this one."""
+    reason = f"{queued_requests} requests wait already, at most {max_queued_requests} may"
+    return Reject(arrival.request_id, RejectCause.QUEUE_FULL, reason, retry_after_seconds)
+
+
+def queue_timeout(
+    arrival: RequestArrived, waited_seconds: float, timeout_seconds: float, retry_after_seconds: int
+) -> Reject:
+    """`waited_seconds` is its last stay in the queue; a retry starts another."""
+    reason = f"no worker had room for {waited_seconds:.1f} s, the longest wait is {timeout_seconds:.1f} s"
+    return Reject(arrival.request_id, RejectCause.QUEUE_TIMEOUT, reason, retry_after_seconds)

@@ -1,0 +1,63 @@
+"""One request while the scheduler knows it: the only mutable thing about requests."""
+
+from dataclasses import dataclass
+
+from scheduler.errors import ProtocolError
+from scheduler.events import RequestArrived
+from scheduler.lifecycle import RequestState, next_state
+from scheduler.worker import Worker
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request that is queued or running.
+
+    `arrival_number` counts arrivals and orders the queue; it survives a retry. `worker` is the generation it runs
+    on, None while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
+    `avoided_ready_numbers` are those of the workers which failed it: one that reports ready anew has another number.
+    """
+
+    arrival: RequestArrived
+    arrival_number: int
+    state: RequestState = RequestState.ABSENT
+    worker: Worker | None = None
+    ready_number: int | None = None
+    avoided_ready_numbers: frozenset[int] = frozenset()
+    queued_at_seconds: float = 0.0
+
+    def advance(self, happened: type) -> None:
+        """Take the step that the life-cycle table gives for `happened`.
+
+        Raises:
+            ProtocolError: the table has no such step; the request is unchanged.
+        """
+        self.state = next_state(self.state, happened, self.arrival.request_id)
+
+    @property
+    def was_dispatched(self) -> bool:
+        return self.ready_number is not None
+
+    def place_on(self, worker: Worker) -> None:
+        """Take one of the worker's places."""
+        worker.running_requests += 1
+        self.worker = worker
+        self.ready_number = worker.ready_number
+
+    def leave_worker(self) -> Worker:
+        """Give the place back to the generation it was taken from, lost or not.
+
+        Raises:
+            ProtocolError: the request has no place.
+        """
+        worker = self.worker
+        if worker is None:
+            message = f"request {self.arrival.request_id} is {self.state.value} and has no place to give back"
+            raise ProtocolError(message)
+        worker.running_requests -= 1
+        self.worker = None
+        return worker
+
+    def avoid_last_worker(self) -> None:
+        """Not again where it ran last, until that worker reports ready anew."""
+        if self.ready_number is not None:
+            self.avoided_ready_numbers |= {self.ready_number}

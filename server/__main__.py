@@ -1,0 +1,5 @@
+"""`python -m server` is `wattline`."""
+
+from server.cli import main
+
+main()

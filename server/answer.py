@@ -1,0 +1,56 @@
+"""Reads, from the end of an answer, what it cost. Never more of it than that."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+_BODY_KEY: Final = b'"energy":{'
+_COMMENT: Final = b": energy {"
+# An energy block is under 700 bytes; with it come `data: [DONE]` or the end of a Responses event stream.
+_TAIL_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the energy block of an answer says; None where it says nothing."""
+
+    energy_joules: float | None = None
+    source: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+def cost_of_body(body: bytes) -> Cost:
+    """The cost of a whole JSON body, whose energy block is its last key."""
+    at = body.rfind(_BODY_KEY)
+    return Cost() if at < 0 else _read(body[at + len(_BODY_KEY) - 1 :])
+
+
+class StreamTail:
+    """Keeps the end of a stream, for its energy comment."""
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self._tail = chunk if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def cost(self) -> Cost:
+        """The cost the stream told of."""
+        at = self._tail.rfind(_COMMENT)
+        return Cost() if at < 0 else _read(self._tail[at + len(_COMMENT) - 1 :])
+
+
+def _read(text: bytes) -> Cost:
+    try:
+        block: dict[str, Any] = json.JSONDecoder().raw_decode(text.decode(errors="replace"))[0]
+    except ValueError:
+        return Cost()
+    return Cost(
+        energy_joules=block.get("energy_joules"),
+        source=block.get("source"),
+        prompt_tokens=block.get("prompt_tokens"),
+        output_tokens=block.get("output_tokens"),
+    )

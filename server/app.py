@@ -1,0 +1,105 @@
+"""The FastAPI application: routes and error shapes. Everything it uses is handed to it."""
+
+import logging
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from scheduler.core import Scheduler
+from server.api_error import ApiError
+from server.metrics import ServerMetrics
+from server.models_route import find_model, list_models
+from server.proxy import Proxy
+from server.roster import Roster
+
+logger = logging.getLogger("wattline.server")
+
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@dataclass(frozen=True, slots=True)
+class AppParts:
+    """What the application serves from."""
+
+    roster: Roster
+    scheduler: Scheduler
+    metrics: ServerMetrics
+    proxy: Proxy
+
+
+def create_app(parts: AppParts) -> FastAPI:
+    """Build the application; it starts nothing and owns nothing."""
+    app = FastAPI(
+        title="Wattline",
+        summary="OpenAI-compatible inference in which every response carries its joules.",
+        redirect_slashes=False,
+    )
+    _add_operations(app, parts)
+    _add_models(app, parts)
+    # One endpoint for everything else under /v1, as plain ASGI: bodies are relayed as bytes and must not be parsed,
+    # and FastAPI's per-request machinery would cost more than all the rest of the way.
+    app.router.routes.append(Route("/v1/{path:path}", parts.proxy, methods=_METHODS))
+    _add_error_handlers(app)
+    return app
+
+
+def _add_operations(app: FastAPI, parts: AppParts) -> None:
+    @app.get("/health", summary="Alive: this process answers.")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="Ready: at least one worker can serve.")
+    async def ready() -> JSONResponse:
+        workers = [{"id": m.worker_id, "state": m.supervisor.state.value} for m in parts.roster.members()]
+        is_ready = bool(parts.roster.ready())
+        return JSONResponse({"ready": is_ready, "workers": workers}, status_code=200 if is_ready else 503)
+
+    @app.get("/metrics", summary="Totals for Prometheus.")
+    async def metrics() -> Response:
+        await parts.roster.refresh()
+        queued = parts.scheduler.snapshot().queued_requests_by_tier
+        return Response(parts.metrics.render(queued.items()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_models(app: FastAPI, parts: AppParts) -> None:
+    @app.get("/v1/models", summary="The models served.")
+    async def models() -> JSONResponse:
+        return JSONResponse(await list_models(parts.roster))
+
+    @app.get("/v1/models/{model_id:path}", summary="One model.")
+    async def model(model_id: str) -> JSONResponse:
+        return JSONResponse(await find_model(parts.roster, model_id))
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    def answer(error: ApiError) -> Response:
+        return Response(error.body(), error.status, dict(error.headers), media_type="application/json")
+
+    @app.exception_handler(ApiError)
+    async def refused(_: Request, error: ApiError) -> Response:
+        return answer(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        messages = {
+            404: f"there is no route {request.url.path}",
+            405: f"{request.method} is not allowed on {request.url.path}",
+        }
+        message = messages.get(error.status_code, str(error.detail))
+        return answer(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"][1:])
+        return answer(ApiError(400, f"{field}: {problem['msg']}", param=field))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        logger.error("unexpected error on %s %s", request.method, request.url.path, exc_info=error)
+        return answer(ApiError(500, "an unexpected error happened; the server's log has the details"))

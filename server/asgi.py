@@ -1,0 +1,93 @@
+"""The few ASGI shapes and header chores that the proxy needs. No policy here."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final
+
+from server.api_error import ApiError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+# RFC 9110 section 7.6.1, and what each side of a proxy states for itself.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+    }
+)
+# The engine must answer in clear for its bytes to be spliced, and has no business with the caller's credentials.
+_NOT_FOR_ENGINES: Final = _HOP_BY_HOP | {b"host", b"accept-encoding", b"authorization", b"cookie", b"x-request-id"}
+_NOT_FOR_CALLERS: Final = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
+
+
+def engine_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> dict[str, str]:
+    """The caller's headers as the engine gets them."""
+    kept = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers if name not in _NOT_FOR_ENGINES}
+    kept["x-request-id"] = request_id
+    return kept
+
+
+def caller_headers(raw_headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
+    """The engine's headers as the caller gets them."""
+    kept = [(name.lower(), value) for name, value in raw_headers if name.lower() not in _NOT_FOR_CALLERS]
+    kept.append((b"x-request-id", request_id.encode("ascii")))
+    return kept
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
+    """The first header of that lower-case name."""
+    return next((value for name, value in headers if name.lower() == wanted), None)
+
+
+async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], max_bytes: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        ApiError: 413 when it is, or says it is, longer than `max_bytes`; 400 when the caller left in the middle.
+    """
+    declared = header(headers, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError(400, "the request body broke off", "incomplete_body")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """A response in one piece."""
+    all_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def send_error(send: Send, error: ApiError, request_id: str | None = None) -> None:
+    """An error in OpenAI's shape."""
+    headers: Headers = [(b"content-type", b"application/json")]
+    headers += [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in error.headers.items()]
+    if request_id is not None:
+        headers.append((b"x-request-id", request_id.encode("ascii")))
+    await send_whole(send, error.status, headers, error.body())
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    return ApiError(413, f"the request body exceeds {max_bytes} bytes", "request_too_large")

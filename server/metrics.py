@@ -1,0 +1,150 @@
+"""The server's Prometheus families, each declared once, on a registry of its own.
+
+Cardinality is bounded: endpoints and tiers are closed sets, models are those the workers serve, workers those that were
+configured.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from metering.counter import MICROJOULES_PER_JOULE
+from server.exchange_record import ExchangeRecord
+from server.roster import Roster
+from workers.supervisor import WorkerState
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2)
+_JOULES: Final = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
+_JOULES_PER_TOKEN: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50)
+
+
+class ServerMetrics:
+    """Counts finished exchanges; everything else is read from its owner at scrape time."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.registry = registry = CollectorRegistry()
+        registry.register(_RosterCollector(roster))
+        self.requests = Counter(
+            "wattline_requests",
+            "Requests answered, by outcome: completed, failed, refused, aborted.",
+            ("endpoint", "model", "tier", "outcome"),
+            registry=registry,
+        )
+        self.tokens = Counter(
+            "wattline_tokens", "Tokens, by kind: prompt, output.", ("model", "kind"), registry=registry
+        )
+        self.tenant_energy = Counter(
+            "wattline_tenant_energy_joules",
+            "Energy of requests by who asked, in joules; aborted requests included.",
+            ("tenant", "model", "tier"),
+            registry=registry,
+        )
+        self.request_energy = Histogram(
+            "wattline_request_energy_joules", "Energy of one request.", ("model",), buckets=_JOULES, registry=registry
+        )
+        self.token_energy = Histogram(
+            "wattline_request_joules_per_output_token",
+            "Energy of one request over its output tokens.",
+            ("model",),
+            buckets=_JOULES_PER_TOKEN,
+            registry=registry,
+        )
+        self.request_seconds = self._latency("wattline_request_seconds", "From arrival to the last byte.", _SECONDS)
+        self.queue_seconds = self._latency("wattline_queue_seconds", "From arrival to placement.", _SECONDS)
+        self.first_token_seconds = self._latency(
+            "wattline_time_to_first_token_seconds", "From arrival to the first byte of a stream.", _SECONDS
+        )
+        self.per_token_seconds = self._latency(
+            "wattline_time_per_output_token_seconds",
+            "Time after the first byte of a stream over its output tokens after the first.",
+            _TOKEN_SECONDS,
+        )
+        self.dispatches = Counter(
+            "wattline_dispatches", "Requests sent to a worker.", ("worker", "reason"), registry=registry
+        )
+        self.queue_requests = Gauge(
+            "wattline_queue_requests", "Requests waiting for a worker.", ("tier",), registry=registry
+        )
+
+    def count(self, record: ExchangeRecord) -> None:
+        """Take in one finished exchange."""
+        model, tier = record.model, record.tier
+        self.requests.labels(record.endpoint, model, tier, record.outcome).inc()
+        self.request_seconds.labels(model).observe(record.total_seconds)
+        if record.queue_seconds is not None:
+            self.queue_seconds.labels(model).observe(record.queue_seconds)
+        if record.first_byte_seconds is not None:
+            self.first_token_seconds.labels(model).observe(record.first_byte_seconds)
+            if record.output_tokens is not None and record.output_tokens > 1:
+                rest = record.total_seconds - record.first_byte_seconds
+                self.per_token_seconds.labels(model).observe(rest / (record.output_tokens - 1))
+        if record.prompt_tokens is not None and record.output_tokens is not None:
+            self.tokens.labels(model, "prompt").inc(record.prompt_tokens)
+            self.tokens.labels(model, "output").inc(record.output_tokens)
+        if record.energy_joules is not None:
+            self.charge(record.tenant, model, tier, record.energy_joules)
+            self.request_energy.labels(model).observe(record.energy_joules)
+            if record.output_tokens:
+                self.token_energy.labels(model).observe(record.energy_joules / record.output_tokens)
+
+    def charge(self, tenant: str, model: str, tier: str, energy_joules: float) -> None:
+        """Book energy to whoever asked for it."""
+        self.tenant_energy.labels(tenant, model, tier).inc(energy_joules)
+
+    def render(self, queued_by_tier: Iterable[tuple[str, int]]) -> bytes:
+        """The page in Prometheus' text format."""
+        self.queue_requests.clear()
+        self.queue_requests.labels("default").set(0)
+        for tier, queued in queued_by_tier:
+            self.queue_requests.labels(tier).set(queued)
+        return generate_latest(self.registry)
+
+    def _latency(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, ("model",), buckets=buckets, registry=self.registry)
+
+
+class _RosterCollector(Collector):
+    """The families that are states of the workers rather than events."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+
+    def collect(self) -> Iterator[Metric]:
+        energy = CounterMetricFamily(
+            "wattline_energy_joules",
+            "Energy by account, in joules; with what is in flight they add up to the hardware counters.",
+            labels=("worker", "model", "component", "account"),
+        )
+        in_flight = GaugeMetricFamily(
+            "wattline_energy_in_flight_joules",
+            "Energy of requests that have not ended, so far.",
+            labels=("worker", "model", "component"),
+        )
+        power = GaugeMetricFamily("wattline_power_watts", "Present power.", labels=("worker", "component"))
+        running = GaugeMetricFamily(
+            "wattline_worker_running_requests", "Sequences running in the engine.", labels=("worker",)
+        )
+        state = GaugeMetricFamily(
+            "wattline_worker_state", "1 for the state the worker is in, 0 for the others.", labels=("worker", "state")
+        )
+        restarts = CounterMetricFamily(
+            "wattline_worker_restarts", "Times a worker was started again.", labels=("worker",)
+        )
+        for member in self._roster.members():
+            worker, report = member.worker_id, member.energy
+            for (component, account), microjoules in report.totals():
+                energy.add_metric((worker, report.model, component, account), microjoules / MICROJOULES_PER_JOULE)
+            for component, microjoules in report.in_flight.items():
+                in_flight.add_metric((worker, report.model, component), microjoules / MICROJOULES_PER_JOULE)
+            for component, watts in report.power_watts.items():
+                if watts is not None:
+                    power.add_metric((worker, component), watts)
+            running.add_metric((worker,), report.running_requests)
+            restarts.add_metric((worker,), member.supervisor.restarts)
+            for name in WorkerState:
+                state.add_metric((worker, name.value), float(member.supervisor.state is name))
+        yield from (energy, in_flight, power, running, state, restarts)

@@ -1,0 +1,39 @@
+"""`GET /v1/models` and `/v1/models/{id}`: what the ready workers serve, in the words of the workers."""
+
+import json
+from typing import Any
+
+from server.api_error import ApiError
+from server.roster import Roster
+
+
+async def list_models(roster: Roster) -> dict[str, Any]:
+    """The models of all ready workers, each once, with every field its engine gives.
+
+    Raises:
+        ApiError: 503 while no worker is ready.
+    """
+    ready = roster.ready()
+    if not ready:
+        raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
+    models: dict[str, dict[str, Any]] = {}
+    for member in ready:
+        if member.models <= models.keys() or member.client is None:
+            continue
+        listing = await member.client.get_json("/v1/models")
+        for model in listing["data"] if isinstance(listing, dict) else []:
+            models.setdefault(str(model["id"]), model)
+    return {"object": "list", "data": list(models.values())}
+
+
+async def find_model(roster: Roster, model_id: str) -> dict[str, Any]:
+    """One model by its id.
+
+    Raises:
+        ApiError: 404 when no ready worker serves it, 503 while none is ready.
+    """
+    listing = await list_models(roster)
+    for model in listing["data"]:
+        if model["id"] == model_id:
+            return dict(model)
+    raise ApiError(404, f"the model {json.dumps(model_id)} does not exist", "model_not_found", "model")

@@ -1,0 +1,160 @@
+"""The `/v1` routes as one ASGI endpoint: what runs the engine is scheduled, everything else passes straight through."""
+
+import asyncio
+import re
+import secrets
+import time
+from typing import Final
+
+import aiohttp
+
+from scheduler.driver import SchedulerDriver
+from scheduler.events import RequestArrived
+from server.api_error import ApiError, normalised_error
+from server.asgi import (
+    Receive,
+    Scope,
+    Send,
+    caller_headers,
+    engine_headers,
+    header,
+    read_body,
+    send_error,
+    send_whole,
+)
+from server.disconnect import DisconnectWatch
+from server.exchange import Exchange
+from server.exchange_record import ExchangeRecord
+from server.generation_request import GenerationRequest, parse_generation_request
+from server.ledger_of_aborts import LedgerOfAborts
+from server.metrics import ServerMetrics
+from server.roster import Roster
+from workers.errors import EngineUnreachableError
+
+_VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
+# Label values for metrics: a closed set, whatever path a caller makes up.
+_ENDPOINTS: Final = frozenset(
+    {
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v1/score",
+    }
+)
+_NO_KEYS_TENANT: Final = "anonymous"
+
+
+class Proxy:
+    """Serves requests of any method under `/v1`.
+
+    `default_model` is what a request that names no model means.
+    """
+
+    def __init__(
+        self,
+        driver: SchedulerDriver,
+        roster: Roster,
+        metrics: ServerMetrics,
+        aborts: LedgerOfAborts,
+        default_model: str,
+        max_body_bytes: int,
+    ) -> None:
+        self._driver = driver
+        self._roster = roster
+        self._metrics = metrics
+        self._aborts = aborts
+        self._default_model = default_model
+        self._max_body_bytes = max_body_bytes
+        self._in_flight: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = header(scope["headers"], b"x-request-id")
+        request_id = (
+            given.decode("ascii") if given is not None and _VALID_REQUEST_ID.match(given) else secrets.token_hex(16)
+        )
+        try:
+            body = await read_body(receive, scope["headers"], self._max_body_bytes)
+            if scope["method"] == "POST":
+                await self._scheduled(scope, receive, send, request_id, body)
+            else:
+                await self._passed_through(scope, send, request_id, body)
+        except ApiError as error:
+            await send_error(send, error, request_id)
+
+    # -- scheduled -----------------------------------------------------------------------------------------------
+
+    async def _scheduled(self, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes) -> None:
+        started = time.monotonic()
+        request = self._parse(scope, body)
+        model = request.model or self._default_model
+        path = scope["path"]
+        record = ExchangeRecord(
+            request_id=request_id,
+            endpoint=path if path in _ENDPOINTS else "other",
+            tenant=_NO_KEYS_TENANT,
+            model=model,
+            tier=request.tier,
+        )
+        # Two callers may use the same id; the engine and the scheduler must tell them apart.
+        unique_id = request_id if request_id not in self._in_flight else f"{request_id[:100]}.{secrets.token_hex(4)}"
+        arrival = RequestArrived(
+            unique_id, model, request.tier, prompt_bytes=len(body), max_output_tokens=request.max_output_tokens
+        )
+        self._in_flight.add(unique_id)
+        watch = DisconnectWatch(receive)
+        try:
+            exchange = Exchange(self._driver, self._roster, record, started)
+            await exchange.serve(scope, body, arrival, send, stream=request.stream)
+        except asyncio.CancelledError:
+            record.outcome = "aborted"
+            self._aborts.expect(unique_id, record)
+            if not watch.is_gone:
+                raise
+        except ApiError as error:
+            record.status = error.status
+            record.outcome = "refused" if error.status < 500 else record.outcome
+            raise
+        finally:
+            watch.close()
+            self._in_flight.discard(unique_id)
+            record.total_seconds = time.monotonic() - started
+            if not self._serves(model):
+                record.model = "unknown"
+            self._metrics.count(record)
+
+    def _parse(self, scope: Scope, body: bytes) -> GenerationRequest:
+        content_type = header(scope["headers"], b"content-type") or b"application/json"
+        if b"json" not in content_type:
+            return GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
+        return parse_generation_request(body)
+
+    def _serves(self, model: str) -> bool:
+        return model == self._default_model or any(model in member.models for member in self._roster.members())
+
+    # -- passed through ------------------------------------------------------------------------------------------
+
+    async def _passed_through(self, scope: Scope, send: Send, request_id: str, body: bytes) -> None:
+        ready = self._roster.ready()
+        if not ready:
+            raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
+        client = self._roster.client(ready[0].worker_id)
+        if client is None:
+            raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
+        target = scope["raw_path"].decode("ascii") + (
+            "?" + scope["query_string"].decode("ascii") if scope["query_string"] else ""
+        )
+        try:
+            response = await client.send(scope["method"], target, engine_headers(scope["headers"], request_id), body)
+            async with response:
+                answer = await response.read()
+        except (EngineUnreachableError, aiohttp.ClientError, OSError) as error:
+            raise ApiError(502, f"the engine could not be reached: {error}", "engine_error") from error
+        headers = caller_headers(response.raw_headers, request_id)
+        if response.status >= 400:
+            answer = normalised_error(response.status, answer)
+            headers = [(name, value) for name, value in headers if name != b"content-type"]
+            headers.append((b"content-type", b"application/json"))
+        await send_whole(send, response.status, headers, answer)

@@ -1,0 +1,203 @@
+"""Runs a server from its first line on the terminal to its last: start, serve, drain, stop."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+
+from server.composition import ServerParts, compose, detect_device
+from server.errors import StartError
+from server.model_store import ResolvedModel
+from server.settings import Settings
+from workers.errors import EngineStartError
+from workers.supervisor import Supervisor, WorkerState
+
+logger = logging.getLogger("wattline.server")
+
+# Together under the 15 seconds in which Ctrl-C must have ended everything.
+_DRAIN_SECONDS: Final = 8.0
+_STOP_SECONDS: Final = 4.0
+_HEARTBEAT_SECONDS: Final = 10.0
+_SHOWN_LOG_LINES: Final = 20
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: draining the engines comes before closing the connections."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port before anything slow is started.
+
+    Raises:
+        StartError: the address is in use or not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    listener.setblocking(False)
+    return listener
+
+
+async def run(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        EngineStartError: an engine did not come up.
+    """
+    started_at = time.monotonic()
+    parts = compose(settings, model, _line_logger())
+    server = _Server(
+        uvicorn.Config(
+            parts.app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    _say_starting(settings, model, listener)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
+    tasks = [
+        asyncio.create_task(supervisor.run(), name=f"supervise {supervisor.engine.worker_id}")
+        for supervisor in parts.supervisors
+    ]
+    tasks.append(asyncio.create_task(parts.roster.poll(parts.driver.tell), name="poll workers"))
+    tasks.append(asyncio.create_task(_say_progress(parts.supervisors, listener, started_at), name="progress"))
+    try:
+        await _until_stopped(stopping, tasks)
+    finally:
+        await _stop(parts, server, serving, tasks, started_at, drain=stopping.is_set())
+
+
+async def _until_stopped(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for the signal; a task that fails first raises here."""
+    signalled = asyncio.create_task(stopping.wait(), name="wait for a signal")
+    pending: set[asyncio.Task[bool] | asyncio.Task[None]] = {signalled, *tasks}
+    try:
+        while not signalled.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        signalled.cancel()
+
+
+async def _stop(
+    parts: ServerParts,
+    server: uvicorn.Server,
+    serving: asyncio.Task[None],
+    tasks: list[asyncio.Task[None]],
+    started_at: float,
+    *,
+    drain: bool,
+) -> None:
+    if drain:
+        _say("stopping: finishing the requests in flight")
+        parts.driver.start_drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(parts.driver.drained(), _DRAIN_SECONDS)
+        await parts.roster.refresh()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    server.should_exit = True
+    await asyncio.gather(
+        serving, *(supervisor.stop(_STOP_SECONDS) for supervisor in parts.supervisors), return_exceptions=True
+    )
+    await parts.roster.close()
+    parts.driver.close()
+    if drain:
+        _say_summary(parts, time.monotonic() - started_at)
+
+
+# -- what the terminal shows -------------------------------------------------------------------------------------
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"wattline: {text}\n")
+    sys.stderr.flush()
+
+
+def _say_starting(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    if model is None:
+        _say(f"attaching to {len(settings.worker_urls)} running server(s), listening on http://{host}:{port}")
+    else:
+        device = detect_device(settings.device)
+        _say(f"starting {settings.workers} vLLM engine(s) on {device} with {model.served_name}")
+
+
+async def _say_progress(supervisors: tuple[Supervisor, ...], listener: socket.socket, started_at: float) -> None:
+    """Say every few seconds what is still being waited for, and how to begin once a worker is ready."""
+    host, port = listener.getsockname()[:2]
+    next_heartbeat = started_at + _HEARTBEAT_SECONDS
+    while not any(supervisor.state is WorkerState.READY for supervisor in supervisors):
+        await asyncio.sleep(0.1)
+        if time.monotonic() >= next_heartbeat:
+            next_heartbeat += _HEARTBEAT_SECONDS
+            waiting = ", ".join(s.engine.worker_id for s in supervisors if s.state is not WorkerState.READY)
+            _say(f"  loading {waiting}: {time.monotonic() - started_at:.0f} s")
+    _say(f"ready after {time.monotonic() - started_at:.1f} s on http://{host}:{port}  (Ctrl-C stops)")
+
+
+def _say_summary(parts: ServerParts, seconds: float) -> None:
+    requests = tokens = 0.0
+    for family in parts.metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == "wattline_requests_total":
+                requests += sample.value
+            elif sample.name == "wattline_tokens_total" and sample.labels["kind"] == "output":
+                tokens += sample.value
+    microjoules: dict[str, int] = {}
+    for member in parts.roster.members():
+        for (_, account), energy in member.energy.totals():
+            microjoules[account] = microjoules.get(account, 0) + energy
+    used = (microjoules.get("prefill", 0) + microjoules.get("decode", 0)) / 1e6
+    rest = ", ".join(f"{name} {microjoules.get(name, 0) / 1e6:.1f} J" for name in ("idle", "loading", "unattributed"))
+    per_token = f" ({used / tokens:.3f} J per output token)" if tokens else ""
+    _say(
+        f"stopped after {seconds:.0f} s: {requests:.0f} requests, {tokens:.0f} output tokens, "
+        f"requests {used:.1f} J{per_token}, {rest}"
+    )
+
+
+def _line_logger() -> "EngineLines":
+    return EngineLines(logging.getLogger("wattline.engine"))
+
+
+class EngineLines:
+    """Engines' output, at debug level: it may quote what callers sent, which is logged only when asked for."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+
+    def __call__(self, worker_id: str, line: str) -> None:
+        self._log.debug("%s: %s", worker_id, line)
+
+
+def explain_start_failure(error: EngineStartError) -> str:
+    """What to show when an engine did not come up: what happened, and its own last words."""
+    tail = "\n".join(f"  | {line}" for line in error.log_tail[-_SHOWN_LOG_LINES:])
+    return f"{error}\n{tail}" if tail else str(error)

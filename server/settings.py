@@ -1,0 +1,106 @@
+"""Every setting of the server: defaults, then the TOML file, then `WATTLINE_…` variables, then the command line."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from server.errors import SettingError
+
+DEFAULT_MODEL: Final = "smollm2"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Seconds, bytes and counts as the names say."""
+
+    model_config = SettingsConfigDict(env_prefix="WATTLINE_", extra="forbid", frozen=True)
+
+    model: str = DEFAULT_MODEL
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=256)
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    worker_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    policy: Literal["least-loaded", "round-robin"] = "least-loaded"
+    meter: str = "auto"
+    max_running_requests: int = Field(default=256, ge=1)
+    max_queued_requests: int = Field(default=1024, ge=0)
+    queue_timeout_seconds: float = Field(default=600.0, gt=0)
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    engine_args: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("worker_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: Any) -> Any:  # noqa: ANN401  # whatever the operator wrote
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("worker_urls")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://", "unix:/")):
+                raise ValueError(f"{url!r} is neither an http:// or https:// URL nor unix:/PATH")
+        return tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
+
+    @field_validator("engine_args", mode="before")
+    @classmethod
+    def _split_args(cls, value: Any) -> Any:  # noqa: ANN401  # whatever the operator wrote
+        return tuple(value.split()) if isinstance(value, str) else value
+
+
+def load_settings(overrides: dict[str, Any], config_file: Path | None = None) -> Settings:
+    """Settings from all their sources; `overrides` come from the command line, where None means not given.
+
+    Raises:
+        SettingError: a setting is unknown or its value is not acceptable, or the file cannot be read.
+    """
+    if config_file is not None and not config_file.is_file():
+        raise SettingError(f"config = {str(config_file)!r}: there is no such file")
+    given = {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return _with_file(config_file)(**given)
+    except ValidationError as error:
+        raise SettingError(_explain(error)) from error
+    except ValueError as error:  # tomllib's decode error
+        raise SettingError(f"config = {str(config_file)!r}: {error}") from error
+
+
+def _with_file(config_file: Path | None) -> type[Settings]:
+    """pydantic-settings takes its sources from the class; this one also reads the operator's file."""
+
+    class FileSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library's signature
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+            if config_file is not None:
+                sources = (*sources, TomlConfigSettingsSource(settings_cls, toml_file=config_file))
+            return sources
+
+    return FileSettings
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        if problem["type"] == "extra_forbidden":
+            problems.append(f"{key}: there is no such setting")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{key} = {problem['input']!r}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(problems)

@@ -1,0 +1,69 @@
+"""One worker's energy over all its lives: a restarted engine counts from zero, our totals do not."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Accounts = dict[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class WorkerEnergy:
+    """Totals per (component, account) in integer microjoules, from the worker's `GET /energy` reports.
+
+    What a killed engine spent after its last report is not known and not invented.
+    """
+
+    worker_id: str
+    model: str = ""
+    source: str | None = None
+    measured: bool = False
+    reason: str | None = "the worker has not reported yet"
+    power_watts: dict[str, float | None] = field(default_factory=dict)
+    in_flight: dict[str, int] = field(default_factory=dict)
+    running_requests: int = 0
+    waiting_requests: int = 0
+    _instance_id: str | None = None
+    _past: Accounts = field(default_factory=dict)
+    _present: Accounts = field(default_factory=dict)
+    _seen_aborts: dict[str, None] = field(default_factory=dict)
+
+    def take(self, report: dict[str, Any]) -> list[tuple[str, int]]:
+        """Take in a report; returns (request id, microjoules) of aborted requests not seen in one before."""
+        if report.get("instance_id") != self._instance_id:
+            self._instance_id = report.get("instance_id")
+            self._past = dict(self.totals())
+            self._present = {}
+        self.model = str(report.get("model") or self.model)
+        self.source = report.get("source")
+        self.measured = bool(report.get("measured"))
+        self.reason = report.get("reason")
+        self.power_watts = report.get("power_watts") or {}
+        self.in_flight = {c: sum(p.values()) for c, p in (report.get("in_flight_microjoules") or {}).items()}
+        self.running_requests = int(report.get("running_requests") or 0)
+        self.waiting_requests = int(report.get("waiting_requests") or 0)
+        for component, accounts in (report.get("accounts_microjoules") or {}).items():
+            for account, microjoules in accounts.items():
+                self._present[component, account] = int(microjoules)
+        return self._new_aborts(report.get("recent_requests") or [])
+
+    def totals(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """((component, account), microjoules) over all lives of the worker."""
+        for key in {**self._past, **self._present}:
+            yield key, self._past.get(key, 0) + self._present.get(key, 0)
+
+    def gone(self) -> None:
+        """The worker stopped: it draws nothing we know of."""
+        self.power_watts = {}
+        self.in_flight = {}
+        self.running_requests = self.waiting_requests = 0
+
+    def _new_aborts(self, recent: list[dict[str, Any]]) -> list[tuple[str, int]]:
+        aborted = {
+            str(request["request_id"]): int(request["prefill_microjoules"]) + int(request["decode_microjoules"])
+            for request in recent
+            if request.get("outcome") == "aborted"
+        }
+        fresh = [(name, microjoules) for name, microjoules in aborted.items() if name not in self._seen_aborts]
+        self._seen_aborts = dict.fromkeys(aborted)
+        return fresh

@@ -1,0 +1,205 @@
+"""NVML through the real nvidia-ml-py, over a C library that plays the driver."""
+
+import pytest
+
+from tests.nvml_stand_in import NvmlStandIn
+
+HOPPER, VOLTA = 9, 5
+NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST = 3, 4, 9, 15
+
+OPEN = """
+from metering.errors import CounterReadError, SourceUnavailableError
+from metering.sources.nvml import open_nvml_counters
+visible, order = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER")
+try:
+    counters = open_nvml_counters(time.monotonic, visible, order)
+except SourceUnavailableError as problem:
+    tell(str(problem))
+    sys.exit()
+"""
+DEVICES = OPEN + "tell([counter.info.device for counter in counters])"
+# A counter rises by up to one refresh more or less than power x time; ask over a few of them.
+TWO_READINGS = (
+    OPEN
+    + """
+kind, first = type(counters[0]).__name__, counters[0].read()
+end = time.monotonic() + 0.25
+while time.monotonic() < end:
+    time.sleep(0.02)
+    last = counters[0].read()
+tell([kind, last.at_seconds - first.at_seconds, last.energy_microjoules - first.energy_microjoules])
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> NvmlStandIn:
+    return NvmlStandIn(tmp_path_factory.mktemp("nvml"))
+
+
+def test_energy_rises_by_power_times_time(nvml: NvmlStandIn) -> None:
+    kind, seconds, microjoules = nvml.run("power_watts=300 period_seconds=0.02", code=TWO_READINGS)
+    assert kind == "NvmlCounter"
+    assert microjoules / 1e6 == pytest.approx(300 * seconds, abs=300 * 0.02 + 0.01)
+
+
+def test_energy_is_read_in_whole_millijoules(nvml: NvmlStandIn) -> None:
+    assert nvml.run("power_watts=300", code=OPEN + "tell(counters[0].read().energy_microjoules)") % 1_000 == 0
+
+
+def test_every_gpu_is_opened_where_none_is_named(nvml: NvmlStandIn) -> None:
+    assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb", code=DEVICES) == ["GPU-aa", "GPU-bb"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices"),
+    [
+        ("1", ["GPU-ab"]),
+        ("2,0", ["GPU-bb", "GPU-aa"]),
+        (" 1 , 1 ", ["GPU-ab"]),
+        ("GPU-b", ["GPU-bb"]),
+        ("GPU-ab,0", ["GPU-ab", "GPU-aa"]),
+        ("0,-1,1", ["GPU-aa"]),
+        ("0,7,1", ["GPU-aa"]),
+        ("2,GPU-a", ["GPU-bb"]),
+    ],
+)
+def test_visible_devices_mean_what_cuda_means(nvml: NvmlStandIn, visible: str, devices: list[str]) -> None:
+    gpus = ("uuid=GPU-aa", "uuid=GPU-ab", "uuid=GPU-bb")
+    assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES=visible) == devices
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "GPU-zz", "none"])
+def test_hiding_every_gpu_is_a_refusal(nvml: NvmlStandIn, visible: str) -> None:
+    reason = nvml.run("uuid=GPU-aa", code=DEVICES, CUDA_VISIBLE_DEVICES=visible)
+    assert reason == f"CUDA_VISIBLE_DEVICES={visible!r} hides every one of the 1 GPU(s)"
+
+
+def test_indices_of_unlike_gpus_need_the_bus_order(nvml: NvmlStandIn) -> None:
+    gpus = ("uuid=GPU-aa name=L4", "uuid=GPU-bb name=H100")
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="1")
+    in_order = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert nvml.run(*gpus, code=DEVICES, **in_order) == ["GPU-bb"]
+    assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="GPU-b") == ["GPU-bb"]
+
+
+def test_a_gpu_the_container_hides_is_not_counted(nvml: NvmlStandIn) -> None:
+    gpus = (f"uuid=GPU-aa handle={NO_PERMISSION}", "uuid=GPU-bb")
+    assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="0") == ["GPU-bb"]
+
+
+def test_mig_is_refused_because_slices_show_the_whole_gpu(nvml: NvmlStandIn) -> None:
+    for reason in (
+        nvml.run("mig=1", code=DEVICES),
+        nvml.run("mig=0", code=DEVICES, CUDA_VISIBLE_DEVICES="MIG-1234"),
+    ):
+        assert "MIG" in reason
+        assert "every MIG slice shows the whole GPU's energy" in reason
+
+
+def test_a_gpu_without_mig_is_no_refusal(nvml: NvmlStandIn) -> None:
+    assert nvml.run("uuid=GPU-aa mig=unsupported", code=DEVICES) == ["GPU-aa"]
+
+
+@pytest.mark.parametrize(("architecture", "period_seconds"), [(VOLTA, 0.02), (HOPPER, 0.1)])
+def test_update_period_follows_the_architecture(nvml: NvmlStandIn, architecture: int, period_seconds: float) -> None:
+    code = OPEN + "info = counters[0].info\ntell([info.update_period_seconds, info.uncertainty_ratio, info.measured])"
+    assert nvml.run(f"arch={architecture}", code=code) == [period_seconds, 0.05, True]
+
+
+def test_without_an_energy_counter_instantaneous_power_is_integrated(nvml: NvmlStandIn) -> None:
+    gpu = f"energy={NOT_SUPPORTED} power_watts=250 average_watts=9999"
+    kind, seconds, microjoules = nvml.run(gpu, code=TWO_READINGS)
+    assert kind == "PowerIntegratingCounter"
+    assert microjoules / 1e6 == pytest.approx(250 * seconds, rel=0.01)
+
+
+def test_integrated_power_runs_straight_between_reads_and_starts_anew_after_an_outage(nvml: NvmlStandIn) -> None:
+    code = """
+from metering.sources.nvml import MAX_GAP_SECONDS, open_nvml_counters
+now = 0.0
+(counter,) = open_nvml_counters(lambda: now, None)
+answers = [counter.read().energy_microjoules]
+for now, watts in ((1.0, 300), (2.0, 300), (2.5 + MAX_GAP_SECONDS, 300), (3.5 + MAX_GAP_SECONDS, 300)):
+    gpus(f"energy=3 power_watts={watts}")
+    answers.append(counter.read().energy_microjoules)
+tell(answers)
+"""
+    answers = nvml.run(f"energy={NOT_SUPPORTED} power_watts=100", code=code)
+    assert answers == [0, 200_000_000, 500_000_000, 0, 300_000_000]
+
+
+def test_a_gpu_without_energy_or_power_is_refused_with_both_reasons(nvml: NvmlStandIn) -> None:
+    reason = nvml.run(f"uuid=GPU-aa energy={NOT_SUPPORTED} power={NOT_SUPPORTED}", code=DEVICES)
+    assert "GPU GPU-aa (Stand-In) cannot be measured" in reason
+    assert "reading the energy of" in reason
+    assert "reading the power of" in reason
+
+
+def test_a_lost_gpu_is_not_taken_for_one_without_a_counter(nvml: NvmlStandIn) -> None:
+    reason = nvml.run(f"energy={GPU_IS_LOST}", code=DEVICES)
+    assert "GPU is lost" in reason
+    assert "power" not in reason
+
+
+@pytest.mark.parametrize("kind", ["energy", "power"])
+def test_a_failed_read_is_an_error_and_the_counter_comes_back(nvml: NvmlStandIn, kind: str) -> None:
+    code = (
+        OPEN
+        + """
+usual = Path(os.environ["WATTLINE_NVML_STAND_IN"]).read_text().strip()
+gpus(f"{usual} KIND=15")
+try:
+    counters[0].read()
+    answer = "read"
+except CounterReadError as problem:
+    answer = str(problem)
+gpus(usual)
+tell([answer, counters[0].read().energy_microjoules >= 0])
+""".replace("KIND", kind)
+    )
+    usual = "uuid=GPU-aa" if kind == "energy" else f"uuid=GPU-aa energy={NOT_SUPPORTED}"
+    assert nvml.run(usual, code=code) == [f"reading the {kind} of GPU GPU-aa failed: GPU is lost", True]
+
+
+def test_a_counter_set_back_is_passed_on_as_it_is(nvml: NvmlStandIn) -> None:
+    code = (
+        OPEN
+        + """
+before = counters[0].read().energy_microjoules
+gpus("offset_millijoules=-1e15")
+tell([before > 0, counters[0].read().energy_microjoules])
+"""
+    )
+    assert nvml.run("power_watts=100", code=code) == [True, 0]
+
+
+def test_no_gpu_is_a_refusal(nvml: NvmlStandIn) -> None:
+    assert nvml.run(code=DEVICES) == "the NVIDIA driver answers but shows no GPU"
+
+
+def test_a_driver_that_is_not_loaded_is_a_refusal(nvml: NvmlStandIn) -> None:
+    reason = nvml.run(f"library init={DRIVER_NOT_LOADED}", "uuid=GPU-aa", code=DEVICES)
+    assert reason == "the NVIDIA kernel driver is not loaded: see whether nvidia-smi works"
+
+
+def test_one_counter_closed_leaves_the_others_readable(nvml: NvmlStandIn) -> None:
+    code = OPEN + "counters[0].close()\ntell(counters[1].read().energy_microjoules > 0)"
+    assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb", code=code) is True
+
+
+def test_refusing_one_gpu_closes_the_others(nvml: NvmlStandIn) -> None:
+    code = """
+import pynvml
+from metering.errors import SourceUnavailableError
+from metering.sources.nvml import open_nvml_counters
+try:
+    open_nvml_counters(time.monotonic, None)
+except SourceUnavailableError:
+    pass
+try:
+    pynvml.nvmlDeviceGetCount()
+except pynvml.NVMLError as problem:
+    tell(str(problem))
+"""
+    assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb mig=1", code=code) == "Uninitialized"

@@ -1,0 +1,75 @@
+"""Speaks HTTP to one engine. Bytes in, bytes out; knows nothing of what they mean."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from workers.engine import EngineAddress, EngineReady
+from workers.errors import EngineUnreachableError
+
+_CONNECT_SECONDS: Final = 5.0
+_PROBE_SECONDS: Final = 5.0
+# A busy engine's event loop can take its time; a scrape waits no longer than this for its telemetry.
+_TELEMETRY_SECONDS: Final = 2.0
+# A response's headers and single lines from an engine we chose to trust; aiohttp's default of 8 KiB is for strangers.
+_MAX_FIELD_BYTES: Final = 64 * 1024
+
+
+class EngineClient:
+    """A pool of connections to one engine. Make it inside a running event loop; close it at the end."""
+
+    def __init__(self, address: EngineAddress) -> None:
+        connector: aiohttp.BaseConnector
+        if address.socket_path is not None:
+            connector = aiohttp.UnixConnector(path=str(address.socket_path), limit=0)
+        else:
+            connector = aiohttp.TCPConnector(limit=0)
+        self._origin = address.origin.rstrip("/")
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            read_bufsize=256 * 1024,
+            max_field_size=_MAX_FIELD_BYTES,
+            skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept", "Content-Type"),
+        )
+
+    async def send(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> aiohttp.ClientResponse:
+        """Send one request; returns when the response's headers have arrived. `target` is path and query, encoded.
+
+        Raises:
+            EngineUnreachableError: the engine could not be reached, or broke off before its headers.
+        """
+        url = URL(self._origin + target, encoded=True)
+        try:
+            return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
+
+    async def get_json(self, target: str, timeout_seconds: float = _TELEMETRY_SECONDS) -> Any | None:  # noqa: ANN401
+        """The JSON answer to a GET, or None when it is not a 200, not JSON, or not there in time."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                response = await self._session.get(URL(self._origin + target, encoded=True))
+                async with response:
+                    return await response.json(content_type=None) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return None
+
+    async def probe(self) -> EngineReady | None:
+        """What the engine serves, or None while it does not answer."""
+        listing = await self.get_json("/v1/models", _PROBE_SECONDS)
+        if not isinstance(listing, dict) or not isinstance(listing.get("data"), list):
+            return None
+        models = frozenset(str(item["id"]) for item in listing["data"] if isinstance(item, dict) and "id" in item)
+        energy = await self.get_json("/energy", _PROBE_SECONDS)
+        return EngineReady(models=models, metered=isinstance(energy, dict) and "source" in energy)
+
+    async def close(self) -> None:
+        await self._session.close()

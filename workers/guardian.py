@@ -1,0 +1,87 @@
+"""Runs one engine so that nothing of it outlives us: `python -m workers.guardian -- COMMAND...`.
+
+An engine is a tree of processes, and vLLM's engine core survives the death of its API server. The guardian leads a
+session of its own, starts the command in it, and ends every process of that session when the command ends, when it is
+told to (SIGTERM), or when its parent dies, even by SIGKILL. Standard library only: it must be small and start fast.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+_PR_SET_PDEATHSIG: Final = 1
+_GRACE_SECONDS: Final = 8.0
+_POLL_SECONDS: Final = 0.05
+
+
+def session_processes(session_id: int, proc: Path = Path("/proc")) -> list[int]:
+    """Process ids of a session, its leader left out. Linux only."""
+    found = []
+    for entry in proc.iterdir():
+        if entry.name.isdigit() and int(entry.name) != session_id:
+            try:
+                # Fields after the command's name, which may itself hold spaces and brackets: state ppid pgrp session.
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session_id and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def kill_session(session_id: int) -> None:
+    """SIGKILL every process of a session but its leader."""
+    for pid in session_processes(session_id):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask the kernel for a signal when our parent ends (PR_SET_PDEATHSIG, prctl(2))."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+def _guard(command: list[str]) -> int:
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        return 1
+    guardian = os.getpid()
+    # A guardian that is itself killed takes the API server along; the session is then cleared by its starter.
+    engine = subprocess.Popen(  # noqa: S603  # the command is the worker's own
+        command, stdin=subprocess.DEVNULL, preexec_fn=lambda: die_with_parent(signal.SIGKILL)
+    )
+    deadline: float | None = None
+    while engine.poll() is None:
+        if stopping and deadline is None:
+            engine.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + _GRACE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    kill_session(guardian)
+    code = engine.wait()
+    return 0 if deadline is not None else code if code >= 0 else 128 - code
+
+
+def main() -> NoReturn:
+    """Guard the command after `--`."""
+    if len(sys.argv) < 3 or sys.argv[1] != "--":
+        sys.stderr.write("usage: python -m workers.guardian -- COMMAND...\n")
+        sys.exit(2)
+    sys.exit(_guard(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    main()
