@@ -62,6 +62,7 @@ class StepHistory:
             surplus = len(self._at) - _MAX_ROWS // 2
         if surplus < _KEPT_ROWS:
             return
-        for column in (self._at, *self._integrals, *self._prices):
+        del self._at[:surplus]
+        for column in (*self._integrals, *self._prices):
             del column[:surplus]
         self._dropped += surplus

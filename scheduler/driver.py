@@ -179,7 +179,9 @@ class SchedulerDriver:
 
     def _wake(self) -> None:
         self._timer = None
-        self._deliver(self._core.wake(self._clock()))
+        # A loop runs timers up to its clock's resolution early; by the clock it would be too soon, again and again.
+        now_seconds = max(self._clock(), self._timer_due_at_seconds)
+        self._deliver(self._core.wake(now_seconds))
 
     def _release_drain_watchers(self) -> None:
         watchers, self._drain_watchers = self._drain_watchers, []

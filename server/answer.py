@@ -23,7 +23,7 @@ class Cost:
 def cost_of_body(body: bytes) -> Cost:
     """The cost of a whole JSON body, whose energy block is its last key."""
     at = body.rfind(_BODY_KEY)
-    return Cost() if at < 0 else _read(body[at + len(_BODY_KEY) - 1 :])
+    return Cost() if at < 0 else _read(body[at + len(_BODY_KEY) - 1 :].rstrip()[:-1])
 
 
 class StreamTail:
@@ -40,12 +40,12 @@ class StreamTail:
     def cost(self) -> Cost:
         """The cost the stream told of."""
         at = self._tail.rfind(_COMMENT)
-        return Cost() if at < 0 else _read(self._tail[at + len(_COMMENT) - 1 :])
+        return Cost() if at < 0 else _read(self._tail[at + len(_COMMENT) - 1 :].partition(b"\n")[0])
 
 
 def _read(text: bytes) -> Cost:
     try:
-        block: dict[str, Any] = json.JSONDecoder().raw_decode(text.decode(errors="replace"))[0]
+        block: dict[str, Any] = json.loads(text)
     except ValueError:
         return Cost()
     return Cost(

@@ -8,18 +8,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from scheduler.core import Scheduler
 from server.api_error import ApiError
 from server.metrics import ServerMetrics
 from server.models_route import find_model, list_models
-from server.proxy import Proxy
+from server.proxy import Proxy, ProxyMiddleware
 from server.roster import Roster
 
 logger = logging.getLogger("wattline.server")
-
-_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +38,9 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     _add_operations(app, parts)
     _add_models(app, parts)
-    # One endpoint for everything else under /v1, as plain ASGI: bodies are relayed as bytes and must not be parsed,
-    # and FastAPI's per-request machinery would cost more than all the rest of the way.
-    app.router.routes.append(Route("/v1/{path:path}", parts.proxy, methods=_METHODS))
+    # Everything else under /v1 leaves FastAPI here, as plain ASGI: bodies are relayed as bytes and must not be parsed,
+    # and routing them through FastAPI's per-request machinery would cost as much as all the rest of the way.
+    app.add_middleware(ProxyMiddleware, proxy=parts.proxy)
     _add_error_handlers(app)
     return app
 

@@ -9,6 +9,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 # RFC 9110 section 7.6.1, and what each side of a proxy states for itself.
@@ -22,6 +23,7 @@ _HOP_BY_HOP: Final = frozenset(
         b"trailer",
         b"transfer-encoding",
         b"upgrade",
+        b"expect",
         b"content-length",
     }
 )
@@ -30,11 +32,26 @@ _NOT_FOR_ENGINES: Final = _HOP_BY_HOP | {b"host", b"accept-encoding", b"authoriz
 _NOT_FOR_CALLERS: Final = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 
 
-def engine_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> dict[str, str]:
+def engine_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[str, str]]:
     """The caller's headers as the engine gets them."""
-    kept = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers if name not in _NOT_FOR_ENGINES}
-    kept["x-request-id"] = request_id
+    kept = [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _NOT_FOR_ENGINES
+    ]
+    kept.append(("x-request-id", request_id))
     return kept
+
+
+def engine_target(scope: Scope) -> str:
+    """Path and query as the caller wrote them.
+
+    Raises:
+        ApiError: 400 when they hold bytes that belong percent-encoded.
+    """
+    query = scope["query_string"]
+    target: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+    if not target.isascii():
+        raise ApiError(400, "the URL must be ASCII, with everything else percent-encoded", "invalid_url")
+    return target.decode("ascii")
 
 
 def caller_headers(raw_headers: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:

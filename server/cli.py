@@ -25,7 +25,9 @@ from workers.errors import EngineStartError
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
 
-app = typer.Typer(name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this server.")
@@ -38,7 +40,7 @@ def wattline() -> None:
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signature
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Hugging Face id, a path, or smollm2 (the default).")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
@@ -51,7 +53,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
 ) -> None:
-    """Start the server. Arguments after -- go to vLLM. Every setting can also be given as WATTLINE_…"""
+    """Start the server. Arguments after -- go to vLLM. Every setting can also be given as WATTLINE_NAME."""
     engine_args: list[str] = context.obj or []
     overrides = {
         "model": model,
@@ -89,7 +91,7 @@ def model_fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2"
 @app.command("meter")
 def meter_report(
     meter: Annotated[str, typer.Option(help="auto, nvml, estimate or replay:FILE.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002  # a flag
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what can be measured on this machine, what was refused and why, and the watts right now."""
     report = describe_machine(meter, os.environ, time.monotonic)
@@ -128,7 +130,7 @@ def main() -> NoReturn:
     except WattlineError as error:
         _exit(str(error), _USAGE_ERROR)
     except typer.TyperException as error:
-        _exit(getattr(error, "format_message", lambda: str(error))(), _USAGE_ERROR)
+        _exit(_one_line(error), _USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
@@ -147,6 +149,12 @@ def _check_meter(settings: Settings) -> None:
     if not settings.worker_urls:
         for counter in choose_counters(settings.meter, time.monotonic, os.getpid(), os.environ).counters:
             counter.close()
+
+
+def _one_line(error: typer.TyperException) -> str:
+    """Typer's usage errors know better than `str` how to say what is wrong."""
+    format_message = getattr(error, "format_message", None)
+    return str(format_message() if format_message is not None else error)
 
 
 def _progress(text: str) -> None:

@@ -16,7 +16,6 @@ from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
 from server.app import AppParts, create_app
-from server.exchange_record import ExchangeRecord
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_store import ResolvedModel
@@ -49,16 +48,14 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
         SchedulerLimits(settings.max_queued_requests, settings.queue_timeout_seconds),
         configured,
     )
-    aborts = LedgerOfAborts(lambda record, joules: charge(record, joules))
+    metrics = ServerMetrics()
+    aborts = LedgerOfAborts(metrics.charge)
     roster = Roster(aborts.charged)
-    metrics = ServerMetrics(roster)
-
-    def charge(record: ExchangeRecord, joules: float) -> None:
-        metrics.charge(record.tenant, record.model, record.tier, joules)
+    metrics.watch(roster)
 
     def count_dispatch(command: Command) -> None:
         if isinstance(command, Dispatch):
-            metrics.dispatches.labels(command.worker_id, command.reason).inc()
+            metrics.dispatched(command.worker_id, command.reason)
 
     driver = SchedulerDriver(core, time.monotonic, count_dispatch)
     proxy = Proxy(driver, roster, metrics, aborts, model.served_name if model else "default", settings.max_body_bytes)
@@ -75,7 +72,7 @@ def detect_device(device: str) -> str:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "cpu"
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
     return "cuda" if listing.returncode == 0 and "GPU" in listing.stdout else "cpu"
 
 

@@ -18,7 +18,7 @@ from scheduler.errors import RejectedError, RequestGoneError
 from scheduler.events import RequestArrived
 from server.answer import Cost, StreamTail, cost_of_body
 from server.api_error import ApiError, normalised_error
-from server.asgi import Headers, Receive, Scope, Send, caller_headers, engine_headers, header, send_whole
+from server.asgi import Headers, Scope, Send, caller_headers, engine_headers, engine_target, header, send_whole
 from server.event_stream import EventStream
 from server.exchange_record import ExchangeRecord
 from server.held_stream import HeldStream
@@ -113,11 +113,8 @@ class Exchange:
         client = self._roster.client(worker_id)
         if client is None:
             raise EngineUnreachableError(f"worker {worker_id} is gone")
-        target = scope["raw_path"].decode("ascii") + (
-            "?" + scope["query_string"].decode("ascii") if scope["query_string"] else ""
-        )
         headers = engine_headers(scope["headers"], request_id)
-        response = await client.send(scope["method"], target, headers, body)
+        response = await client.send(scope["method"], engine_target(scope), headers, body)
         try:
             kind = header(response.raw_headers, b"content-type") or b""
             if kind.startswith(b"text/event-stream"):

@@ -5,7 +5,7 @@ configured.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -16,6 +16,8 @@ from server.exchange_record import ExchangeRecord
 from server.roster import Roster
 from workers.supervisor import WorkerState
 
+_Family = TypeVar("_Family", Counter, Histogram)
+
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2)
 _JOULES: Final = (0.01, 0.1, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
@@ -25,9 +27,9 @@ _JOULES_PER_TOKEN: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 class ServerMetrics:
     """Counts finished exchanges; everything else is read from its owner at scrape time."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        registry.register(_RosterCollector(roster))
+        self._children: dict[tuple[object, ...], object] = {}
         self.requests = Counter(
             "wattline_requests",
             "Requests answered, by outcome: completed, failed, refused, aborted.",
@@ -70,30 +72,38 @@ class ServerMetrics:
             "wattline_queue_requests", "Requests waiting for a worker.", ("tier",), registry=registry
         )
 
+    def watch(self, roster: Roster) -> None:
+        """Report the states and energy of these workers too."""
+        self.registry.register(_RosterCollector(roster))
+
     def count(self, record: ExchangeRecord) -> None:
         """Take in one finished exchange."""
-        model, tier = record.model, record.tier
-        self.requests.labels(record.endpoint, model, tier, record.outcome).inc()
-        self.request_seconds.labels(model).observe(record.total_seconds)
+        model = record.model
+        self._child(self.requests, record.endpoint, model, record.tier, record.outcome).inc()
+        self._child(self.request_seconds, model).observe(record.total_seconds)
         if record.queue_seconds is not None:
-            self.queue_seconds.labels(model).observe(record.queue_seconds)
+            self._child(self.queue_seconds, model).observe(record.queue_seconds)
         if record.first_byte_seconds is not None:
-            self.first_token_seconds.labels(model).observe(record.first_byte_seconds)
+            self._child(self.first_token_seconds, model).observe(record.first_byte_seconds)
             if record.output_tokens is not None and record.output_tokens > 1:
                 rest = record.total_seconds - record.first_byte_seconds
-                self.per_token_seconds.labels(model).observe(rest / (record.output_tokens - 1))
+                self._child(self.per_token_seconds, model).observe(rest / (record.output_tokens - 1))
         if record.prompt_tokens is not None and record.output_tokens is not None:
-            self.tokens.labels(model, "prompt").inc(record.prompt_tokens)
-            self.tokens.labels(model, "output").inc(record.output_tokens)
+            self._child(self.tokens, model, "prompt").inc(record.prompt_tokens)
+            self._child(self.tokens, model, "output").inc(record.output_tokens)
         if record.energy_joules is not None:
-            self.charge(record.tenant, model, tier, record.energy_joules)
-            self.request_energy.labels(model).observe(record.energy_joules)
+            self.charge(record, record.energy_joules)
+            self._child(self.request_energy, model).observe(record.energy_joules)
             if record.output_tokens:
-                self.token_energy.labels(model).observe(record.energy_joules / record.output_tokens)
+                self._child(self.token_energy, model).observe(record.energy_joules / record.output_tokens)
 
-    def charge(self, tenant: str, model: str, tier: str, energy_joules: float) -> None:
+    def dispatched(self, worker_id: str, reason: str) -> None:
+        """A request was sent to a worker."""
+        self._child(self.dispatches, worker_id, reason).inc()
+
+    def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """Book energy to whoever asked for it."""
-        self.tenant_energy.labels(tenant, model, tier).inc(energy_joules)
+        self._child(self.tenant_energy, record.tenant, record.model, record.tier).inc(energy_joules)
 
     def render(self, queued_by_tier: Iterable[tuple[str, int]]) -> bytes:
         """The page in Prometheus' text format."""
@@ -102,6 +112,14 @@ class ServerMetrics:
         for tier, queued in queued_by_tier:
             self.queue_requests.labels(tier).set(queued)
         return generate_latest(self.registry)
+
+    def _child(self, family: _Family, *labels: str) -> _Family:
+        """A family's child, remembered: the label sets are few, and looking one up in the library takes a lock."""
+        key = (family, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = family.labels(*labels)
+        return cast("_Family", child)
 
     def _latency(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, ("model",), buckets=buckets, registry=self.registry)

@@ -12,11 +12,13 @@ from scheduler.driver import SchedulerDriver
 from scheduler.events import RequestArrived
 from server.api_error import ApiError, normalised_error
 from server.asgi import (
+    App,
     Receive,
     Scope,
     Send,
     caller_headers,
     engine_headers,
+    engine_target,
     header,
     read_body,
     send_error,
@@ -44,6 +46,8 @@ _ENDPOINTS: Final = frozenset(
         "/v1/score",
     }
 )
+_ENGINES_PATH: Final = re.compile(r"^/v1/(?!models(/|$))")
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _NO_KEYS_TENANT: Final = "anonymous"
 
 
@@ -143,11 +147,9 @@ class Proxy:
         client = self._roster.client(ready[0].worker_id)
         if client is None:
             raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
-        target = scope["raw_path"].decode("ascii") + (
-            "?" + scope["query_string"].decode("ascii") if scope["query_string"] else ""
-        )
+        target, headers_out = engine_target(scope), engine_headers(scope["headers"], request_id)
         try:
-            response = await client.send(scope["method"], target, engine_headers(scope["headers"], request_id), body)
+            response = await client.send(scope["method"], target, headers_out, body)
             async with response:
                 answer = await response.read()
         except (EngineUnreachableError, aiohttp.ClientError, OSError) as error:
@@ -158,3 +160,20 @@ class Proxy:
             headers = [(name, value) for name, value in headers if name != b"content-type"]
             headers.append((b"content-type", b"application/json"))
         await send_whole(send, response.status, headers, answer)
+
+
+class ProxyMiddleware:
+    """Takes what belongs to the engines out of the application's stream of requests.
+
+    `/v1/models` stays with the application, which merges the workers' listings.
+    """
+
+    def __init__(self, app: App, proxy: Proxy) -> None:
+        self._app = app
+        self._proxy = proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _ENGINES_PATH.match(scope["path"]) and scope["method"] in _METHODS:
+            await self._proxy(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

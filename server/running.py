@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
@@ -51,7 +52,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003  # the socket module's signature
     return listener
 
 
@@ -70,13 +71,17 @@ async def run(settings: Settings, model: ResolvedModel | None, listener: socket.
             access_log=False,
             lifespan="off",
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=1,
         )
     )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stopping, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
     _say_starting(settings, model, listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
     tasks = [
@@ -88,7 +93,11 @@ async def run(settings: Settings, model: ResolvedModel | None, listener: socket.
     try:
         await _until_stopped(stopping, tasks)
     finally:
-        await _stop(parts, server, serving, tasks, started_at, drain=stopping.is_set())
+        if stopping.is_set():
+            await _drain(parts, hurry)
+        await _stop(parts, server, serving, tasks)
+        if stopping.is_set():
+            _say_summary(parts, time.monotonic() - started_at)
 
 
 async def _until_stopped(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -104,21 +113,20 @@ async def _until_stopped(stopping: asyncio.Event, tasks: list[asyncio.Task[None]
         signalled.cancel()
 
 
+async def _drain(parts: ServerParts, hurry: asyncio.Event) -> None:
+    """Refuse new requests and give those in flight some seconds; a second signal cuts the wait short."""
+    _say("stopping: finishing the requests in flight (Ctrl-C again does not wait)")
+    parts.driver.start_drain()
+    waits = [asyncio.create_task(parts.driver.drained()), asyncio.create_task(hurry.wait())]
+    await asyncio.wait(waits, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    await parts.roster.refresh()
+
+
 async def _stop(
-    parts: ServerParts,
-    server: uvicorn.Server,
-    serving: asyncio.Task[None],
-    tasks: list[asyncio.Task[None]],
-    started_at: float,
-    *,
-    drain: bool,
+    parts: ServerParts, server: uvicorn.Server, serving: asyncio.Task[None], tasks: list[asyncio.Task[None]]
 ) -> None:
-    if drain:
-        _say("stopping: finishing the requests in flight")
-        parts.driver.start_drain()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(parts.driver.drained(), _DRAIN_SECONDS)
-        await parts.roster.refresh()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,8 +136,6 @@ async def _stop(
     )
     await parts.roster.close()
     parts.driver.close()
-    if drain:
-        _say_summary(parts, time.monotonic() - started_at)
 
 
 # -- what the terminal shows -------------------------------------------------------------------------------------
@@ -142,6 +148,8 @@ def _say(text: str) -> None:
 
 def _say_starting(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_loopback:
+        _say(f"WARNING: {host} can be reached from other machines, and there are no keys yet: anyone may send requests")
     if model is None:
         _say(f"attaching to {len(settings.worker_urls)} running server(s), listening on http://{host}:{port}")
     else:

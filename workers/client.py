@@ -1,7 +1,7 @@
 """Speaks HTTP to one engine. Bytes in, bytes out; knows nothing of what they mean."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -16,6 +16,7 @@ _PROBE_SECONDS: Final = 5.0
 _TELEMETRY_SECONDS: Final = 2.0
 # A response's headers and single lines from an engine we chose to trust; aiohttp's default of 8 KiB is for strangers.
 _MAX_FIELD_BYTES: Final = 64 * 1024
+_KEPT_URLS: Final = 64
 
 
 class EngineClient:
@@ -28,6 +29,7 @@ class EngineClient:
         else:
             connector = aiohttp.TCPConnector(limit=0)
         self._origin = address.origin.rstrip("/")
+        self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -39,16 +41,17 @@ class EngineClient:
         )
 
     async def send(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+        self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None
     ) -> aiohttp.ClientResponse:
         """Send one request; returns when the response's headers have arrived. `target` is path and query, encoded.
 
         Raises:
             EngineUnreachableError: the engine could not be reached, or broke off before its headers.
         """
-        url = URL(self._origin + target, encoded=True)
         try:
-            return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+            return await self._session.request(
+                method, self._url(target), headers=headers, data=body, allow_redirects=False
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
 
@@ -56,7 +59,7 @@ class EngineClient:
         """The JSON answer to a GET, or None when it is not a 200, not JSON, or not there in time."""
         try:
             async with asyncio.timeout(timeout_seconds):
-                response = await self._session.get(URL(self._origin + target, encoded=True))
+                response = await self._session.get(self._url(target))
                 async with response:
                     return await response.json(content_type=None) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
@@ -70,6 +73,15 @@ class EngineClient:
         models = frozenset(str(item["id"]) for item in listing["data"] if isinstance(item, dict) and "id" in item)
         energy = await self.get_json("/energy", _PROBE_SECONDS)
         return EngineReady(models=models, metered=isinstance(energy, dict) and "source" in energy)
+
+    def _url(self, target: str) -> URL:
+        """Parsed once for the few targets that make up all the traffic; a query is likely to be new each time."""
+        url = self._urls.get(target)
+        if url is None:
+            url = URL(self._origin + target, encoded=True)
+            if "?" not in target and len(self._urls) < _KEPT_URLS:
+                self._urls[target] = url
+        return url
 
     async def close(self) -> None:
         await self._session.close()

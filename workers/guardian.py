@@ -59,8 +59,10 @@ def _guard(command: list[str]) -> int:
         return 1
     guardian = os.getpid()
     # A guardian that is itself killed takes the API server along; the session is then cleared by its starter.
-    engine = subprocess.Popen(  # noqa: S603  # the command is the worker's own
-        command, stdin=subprocess.DEVNULL, preexec_fn=lambda: die_with_parent(signal.SIGKILL)
+    engine = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509  # this process has one thread
     )
     deadline: float | None = None
     while engine.poll() is None:

@@ -7,7 +7,7 @@ from metering.vllm_plugin.session import METER_VARIABLE, process_session
 
 
 def start_loading_account() -> None:
-    """vLLM calls this in each of its processes; only the API server of a metered worker acts on it.
+    """Called by vLLM in each of its processes; only the API server of a metered worker acts on it.
 
     Without `WATTLINE_METER` (vLLM used for something else on this machine) nothing happens here, and the meter
     starts with the stat logger instead.

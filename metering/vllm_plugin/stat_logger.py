@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("wattline.metering")
 
 
-class EnergyStatLogger(StatLoggerBase):  # type: ignore[misc]  # vllm is not analysed
+class EnergyStatLogger(StatLoggerBase):
     """The stat logger vLLM loads from the entry point group `vllm.stat_logger_plugins`."""
 
     def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:  # noqa: ARG002  # vLLM's signature
         self._session: MeterSession = process_session()
         names = vllm_config.model_config.served_model_name
+        _silence_iteration_lines()
         self._session.model = names if isinstance(names, str) else names[0]
 
     def log_engine_initialized(self) -> None:
@@ -78,6 +79,11 @@ class EnergyStatLogger(StatLoggerBase):  # type: ignore[misc]  # vllm is not ana
                 )
         if scheduler_stats is not None and unfinished == 0:
             meter.engine_idle(now)
+
+
+def _silence_iteration_lines() -> None:
+    """The flag that has vLLM report its iterations also has it log each one. We want the numbers, not the lines."""
+    logging.getLogger("vllm.v1.metrics.loggers").addFilter(lambda record: "Iteration(" not in record.msg)
 
 
 def _step(
