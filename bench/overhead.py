@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -40,7 +40,6 @@ class OverheadSettings:
     seconds: float = 3.0
     connections: int = 16
     stream_max_tokens: int = 256
-    tokens_per_write: int = 0
     memory_requests: tuple[int, int] = (2_000, 20_000)
     front_end_start_seconds: float = 60.0
 
@@ -62,10 +61,15 @@ class MemoryGrowth:
 
 @dataclass(frozen=True, slots=True)
 class OverheadResult:
-    """Rates are requests per second of tiny chats, and streamed events per second."""
+    """Rates are requests per second of tiny chats, and streamed events per second.
+
+    `stream_chunks` come from an engine that writes each token on its own, as vLLM does; `coalesced_chunks` from one
+    that fills the socket with as many as it takes, which measures the copying of bytes rather than of tokens.
+    """
 
     chat_requests: Comparison
     stream_chunks: Comparison
+    coalesced_chunks: Comparison
     memory: MemoryGrowth
 
     def as_json(self) -> dict[str, Any]:
@@ -74,6 +78,7 @@ class OverheadResult:
         return {
             "chat_requests_per_second": self.chat_requests.as_json(),
             "stream_chunks_per_second": self.stream_chunks.as_json(),
+            "coalesced_chunks_per_second": self.coalesced_chunks.as_json(),
             "memory": {
                 "first_requests": memory.first_requests,
                 "first_peak_rss_bytes": memory.first_peak_rss_bytes,
@@ -91,23 +96,30 @@ def run(settings: OverheadSettings) -> OverheadResult:
     Raises:
         ChildFailedError: the engine or the front end did not start.
     """
-    with _engine(settings) as engine_url:
+    with _engine(settings, tokens_per_write=1) as engine_url:
         with _front_end(settings, engine_url) as (front_end_url, _):
-            chat = compare(
-                "tiny chat requests/s",
-                partial(_chat_sample, settings, engine_url),
-                partial(_chat_sample, settings, front_end_url),
-                settings.rounds,
-            )
-            stream = compare(
-                "streamed chunks/s",
-                partial(_stream_sample, settings, engine_url),
-                partial(_stream_sample, settings, front_end_url),
-                settings.rounds,
-            )
+            chat = _compare("tiny chat requests/s", _chat_sample, settings, engine_url, front_end_url)
+            stream = _compare("streamed chunks/s", _stream_sample, settings, engine_url, front_end_url)
         with _front_end(settings, engine_url) as (front_end_url, pid):
             memory = _memory_growth(settings, front_end_url, pid)
-    return OverheadResult(chat, stream, memory)
+    with (
+        _engine(settings, tokens_per_write=0) as engine_url,
+        _front_end(settings, engine_url) as (front_end_url, _),
+    ):
+        coalesced = _compare("coalesced chunks/s", _stream_sample, settings, engine_url, front_end_url)
+    return OverheadResult(chat, stream, coalesced, memory)
+
+
+def _compare(
+    name: str,
+    sample: Callable[[OverheadSettings, str], Sample],
+    settings: OverheadSettings,
+    engine_url: str,
+    front_end_url: str,
+) -> Comparison:
+    return compare(
+        name, partial(sample, settings, engine_url), partial(sample, settings, front_end_url), settings.rounds
+    )
 
 
 def overhead_table(result: OverheadResult) -> str:
@@ -115,17 +127,17 @@ def overhead_table(result: OverheadResult) -> str:
     memory = result.memory
     first, last = (bytes_ / BYTES_PER_MEBIBYTE for bytes_ in (memory.first_peak_rss_bytes, memory.last_peak_rss_bytes))
     return (
-        f"{comparison_table([result.chat_requests, result.stream_chunks])}\n"
+        f"{comparison_table([result.chat_requests, result.stream_chunks, result.coalesced_chunks])}\n"
         f"peak memory of the front end: {first:.1f} MiB after {memory.first_requests:,} requests, "
         f"{last:.1f} MiB after {memory.last_requests:,}, ratio {memory.ratio:.3f}, errors {memory.errors}"
     )
 
 
 @contextlib.contextmanager
-def _engine(settings: OverheadSettings) -> Iterator[str]:
+def _engine(settings: OverheadSettings, *, tokens_per_write: int) -> Iterator[str]:
     """Runs the fake engine and yields its URL."""
     command = [sys.executable, "-m", "workers.fake", "--model", MODEL, "--die-with-parent"]
-    command += ["--tokens-per-write", str(settings.tokens_per_write)]
+    command += ["--tokens-per-write", str(tokens_per_write)]
     with tempfile.TemporaryDirectory(prefix="wattline-") as folder:
         if settings.engine_socket == "unix":
             url = f"unix:{folder}/engine.sock"
@@ -192,7 +204,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=defaults.seconds)
     parser.add_argument("--connections", type=int, default=defaults.connections)
     parser.add_argument("--stream-max-tokens", type=int, default=defaults.stream_max_tokens)
-    parser.add_argument("--tokens-per-write", type=int, default=defaults.tokens_per_write)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = vars(parser.parse_args(arguments))
     as_json = given.pop("json")

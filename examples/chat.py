@@ -1,6 +1,6 @@
 """Ask a running Wattline server something with the official OpenAI client, and see what the answer cost.
 
-    python examples/chat.py "What is a joule?"
+python examples/chat.py "What is a joule?"
 """
 
 import os

@@ -40,7 +40,7 @@ class RequestEnergy:
         joules = self.microjoules / MICROJOULES_PER_JOULE
         per_token = round(joules / self.output_tokens, 9) if self.output_tokens else None
         watts = round(joules / self.duration_seconds, 3) if self.duration_seconds > 0 else None
-        share = round(self.microjoules / self.device_microjoules, 6) if self.device_microjoules > 0 else None
+        share = min(1.0, round(self.microjoules / self.device_microjoules, 6)) if self.device_microjoules > 0 else None
         return {
             "energy_joules": joules,
             "energy_kwh": joules / JOULES_PER_KILOWATT_HOUR,

@@ -84,8 +84,9 @@ class ComponentLedger:
         """End a sequence that has decoded since `first`: its prefill and decode energy, booked to the accounts."""
         prefill = min(first.prefill_per_token * prompt_tokens, self._prefill_pool)
         decode = min(self._decode_integral - first.decode_integral, self._decode_pool)
-        self._live -= 1
-        self._live_base -= first.decode_integral
+        if self._live:
+            self._live -= 1
+            self._live_base -= first.decode_integral
         self._book(prefill, decode)
         return prefill, decode
 

@@ -16,7 +16,7 @@ from typing import Final
 from metering.block import RequestEnergy
 from metering.counter import MICROJOULES_PER_JOULE, CounterInfo
 from metering.history import StepHistory
-from metering.ledger import ComponentLedger
+from metering.ledger import ComponentLedger, StepPrice
 from metering.phase_cost import PhaseCostModel
 from metering.step import EndedSequence, EngineStep
 from metering.track import CounterTrack
@@ -52,8 +52,9 @@ class _OpenRequest:
     assigned_at_start: int
     first_row: int
     charges: _Charges
-    cut_off: list[EndedSequence] = field(default_factory=list)
-    first_rows: list[int] = field(default_factory=list)
+    cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
+    aborted_at_seconds: float = 0.0
+    last_step_seen: bool = False  # of a request cut off: the step that it still took part in has been booked
 
 
 @dataclass(slots=True)
@@ -86,11 +87,12 @@ class EnergyMeter:
         self._history = StepHistory(len(self.components))
         self._cost = PhaseCostModel()
         self._open: OrderedDict[str, _OpenRequest] = OrderedDict()
-        self._aborting: list[tuple[str, _OpenRequest, float]] = []
+        self._aborting: dict[str, _OpenRequest] = {}
         self._unclaimed: OrderedDict[str, _Charges] = OrderedDict()
         self._loading = True
         self._busy = False
-        self._booked_until_seconds: float | None = None
+        self._prefill_seen = False  # in the latest step
+        self._remembered_at_seconds: float | None = None
 
     # -- the engine's life ---------------------------------------------------------------------------------------
 
@@ -109,6 +111,7 @@ class EnergyMeter:
 
     def step(self, step: EngineStep) -> None:
         """Take in one engine step; the sequences that ended with it come right after, through `sequence_ended`."""
+        self._settle_aborted(now_seconds=step.ended_at_seconds)
         self._loading = False
         started = step.ended_at_seconds - step.duration_seconds if step.duration_seconds is not None else None
         if not self._busy and started is not None:
@@ -126,29 +129,29 @@ class EnergyMeter:
                 prefill=prefill, prefill_tokens=tokens, decode=energy - prefill, decode_sequences=sequences
             )
             prices.append(ledger.complete_prefills(step.first_tokens, step.first_token_prompt_tokens))
-        elapsed = step.inter_token_seconds
-        if elapsed is None:
-            elapsed = max(0.0, step.ended_at_seconds - (self._booked_until_seconds or step.ended_at_seconds))
-        self._history.append(elapsed, prices)
-        self._booked_until_seconds = step.ended_at_seconds
-        self._settle_aborted(prefill_seen=tokens > 0, now_seconds=step.ended_at_seconds)
+        self._remember(step, prices)
+        self._prefill_seen = tokens > 0
         self._busy = step.unfinished_sequences > 0
+        for request in self._aborting.values():
+            request.last_step_seen = True
+        self._forget_old_steps()
 
     def engine_idle(self, now_seconds: float) -> None:
         """The engine says that nothing is running or waiting in it."""
         if self._busy:
             self._spend_overhead(now_seconds)
-        self._busy = False
-        self._settle_aborted(prefill_seen=False, now_seconds=now_seconds)
-        self._settle_if_empty()
-        oldest = next(iter(self._open.values()), None)
-        self._history.forget_before(oldest.first_row if oldest else self._history.last_index)
+        self._busy = self._prefill_seen = False
+        self._settle_aborted(now_seconds=now_seconds, engine_empty=True)
+        for ledger in self.ledgers:
+            ledger.settle()
 
     def sequence_ended(self, request_id: str, ended: EndedSequence) -> None:
         """A sequence of `request_id` produced its last token in the step just taken in."""
         first_row = self._history.index_before_last(ended.decode_seconds)
         charges = self._charge(first_row, ended)
         request = self._open.get(request_id)
+        if request is None and (request := self._aborting.get(request_id)) is not None:
+            _strike_off(request, first_row, ended)
         if request is not None:
             request.charges.add(charges)
             return
@@ -160,7 +163,7 @@ class EnergyMeter:
     # -- requests ------------------------------------------------------------------------------------------------
 
     def request_started(self, request_id: str, now_seconds: float) -> None:
-        """A request entered the server. Its id must not be that of another one in flight."""
+        """A request entered the server. Its id must be one that the meter does not know."""
         self.advance(now_seconds)
         self._open[request_id] = _OpenRequest(
             started_at_seconds=now_seconds,
@@ -173,29 +176,30 @@ class EnergyMeter:
         """Whether a request of this id is in flight."""
         return request_id in self._open
 
-    def has_ended_sequences(self, request_id: str) -> bool:
+    def knows(self, request_id: str) -> bool:
+        """Whether a request of this id is in flight, or was cut off and is still to be charged."""
+        return request_id in self._open or request_id in self._aborting
+
+    def has_ended_sequences(self, request_id: str, *, also_known_as: str | None = None) -> bool:
         """Whether the engine has reported the end of any sequence of an open request."""
-        return self._open[request_id].charges.sequences > 0
+        return self._open[request_id].charges.sequences > 0 or bool(self._unclaimed_of(also_known_as))
 
     def sequence_cut_off(self, request_id: str, ended: EndedSequence) -> None:
         """A live sequence of an open request is about to be aborted; it pays up to the step now running."""
         request = self._open.get(request_id)
         if request is not None:
-            request.cut_off.append(ended)
-            request.first_rows.append(self._history.index_before_last(ended.decode_seconds))
+            request.cut_off.append((self._history.index_before_last(ended.decode_seconds), ended))
 
     def request_ended(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> RequestEnergy:
         """All of a request's sequences have ended: its energy, known so far to the last reading.
 
-        `also_known_as` begins the ids under which the engine may have reported its sequences instead.
+        `also_known_as` is the name under which the engine may have reported its sequences instead, each with an index.
 
         Raises:
             KeyError: no such request is in flight.
         """
         request = self._open.pop(request_id)
-        if also_known_as is not None:
-            for engine_id in [name for name in self._unclaimed if name.startswith(also_known_as)]:
-                request.charges.add(self._unclaimed.pop(engine_id))
+        self._claim(request, also_known_as)
         return self._close(request_id, request, "completed", now_seconds)
 
     def request_refused(self, request_id: str) -> None:
@@ -203,14 +207,14 @@ class EnergyMeter:
         request = self._open.pop(request_id)
         if request.charges.sequences:
             self._close(request_id, request, "aborted", request.started_at_seconds)
-        else:
-            self._settle_if_empty()
 
-    def request_aborted(self, request_id: str, now_seconds: float) -> None:
+    def request_aborted(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> None:
         """A request was cut off by its caller. It is charged once the step it still takes part in is known."""
         request = self._open.pop(request_id)
+        self._claim(request, also_known_as)
         if request.cut_off:
-            self._aborting.append((request_id, request, now_seconds))
+            request.aborted_at_seconds = now_seconds
+            self._aborting[request_id] = request
         else:
             self._close(request_id, request, "aborted", now_seconds)
 
@@ -255,6 +259,34 @@ class EnergyMeter:
     def _no_charges(self) -> _Charges:
         return _Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
 
+    def _unclaimed_of(self, engine_name: str | None) -> list[str]:
+        """Ids of unclaimed sequences that are an engine's name for a request with an index after it."""
+        if engine_name is None:
+            return []
+        return [name for name in self._unclaimed if name.rpartition("_")[0] == engine_name]
+
+    def _claim(self, request: _OpenRequest, engine_name: str | None) -> None:
+        for name in self._unclaimed_of(engine_name):
+            request.charges.add(self._unclaimed.pop(name))
+
+    def _remember(self, step: EngineStep, prices: list[StepPrice]) -> None:
+        """Keep the step's prices if a first token can lie in it, as it cannot in a step that gave no token.
+
+        Times between tokens then lead from one row kept to the next, and not past those of bare prompt chunks.
+        """
+        if step.inter_token_seconds is None and not step.first_tokens:
+            return
+        elapsed = step.inter_token_seconds
+        if elapsed is None:
+            elapsed = max(0.0, step.ended_at_seconds - (self._remembered_at_seconds or step.ended_at_seconds))
+        self._history.append(elapsed, prices)
+        self._remembered_at_seconds = step.ended_at_seconds
+
+    def _forget_old_steps(self) -> None:
+        oldest = next(iter(self._open.values()), None)
+        rows = [row for request in self._aborting.values() for row, _ in request.cut_off]
+        self._history.forget_before(min([*rows, oldest.first_row if oldest else self._history.last_index]))
+
     def _estimate(self, component: int, at_seconds: float) -> int:
         return sum(track.estimate_microjoules(at_seconds) for track in self._tracks[component])
 
@@ -267,13 +299,11 @@ class EnergyMeter:
                 else self._estimate(index, until_seconds)
             )
             ledger.spend(account, max(0, reached - ledger.assigned))
-        self._booked_until_seconds = until_seconds
 
     def _spend_overhead(self, until_seconds: float) -> None:
         """Between the last step and the word that nothing is left: an abort's unfinished business."""
         for index, ledger in enumerate(self.ledgers):
             ledger.spend("unattributed", max(0, self._estimate(index, until_seconds) - ledger.assigned))
-        self._booked_until_seconds = until_seconds
 
     def _charge(self, first_row: int, ended: EndedSequence) -> _Charges:
         charges = self._no_charges()
@@ -284,26 +314,28 @@ class EnergyMeter:
         charges.sequences = 1
         return charges
 
-    def _settle_aborted(self, *, prefill_seen: bool, now_seconds: float) -> None:
-        """Charge the requests that were cut off, now that the last step they took part in is booked."""
-        waiting: list[tuple[str, _OpenRequest, float]] = []
-        closing: list[tuple[str, _OpenRequest, float]] = []
-        for request_id, request, ended_at in self._aborting:
-            for ended, first_row in zip(request.cut_off, request.first_rows, strict=True):
+    def _settle_aborted(self, *, now_seconds: float, engine_empty: bool = False) -> None:
+        """Charge the requests that were cut off, once the last step they took part in and its ends are booked.
+
+        Of several that were cut off before their first token the oldest was the one being computed.
+        """
+        closing: list[tuple[str, _OpenRequest]] = []
+        for request_id, request in self._aborting.items():
+            if not request.last_step_seen and not engine_empty:
+                continue
+            for first_row, ended in request.cut_off:
                 if ended.prefill_done:
                     request.charges.add(self._charge(first_row, ended))
-            request.cut_off = [ended for ended in request.cut_off if not ended.prefill_done]
-            request.first_rows = [0] * len(request.cut_off)
-            if request.cut_off and prefill_seen and now_seconds - ended_at < _ABORT_PATIENCE_SECONDS:
-                waiting.append((request_id, request, ended_at))
-                continue
-            if not prefill_seen:
+            request.cut_off = [(row, ended) for row, ended in request.cut_off if not ended.prefill_done]
+            waited = now_seconds - request.aborted_at_seconds
+            if not (request.cut_off and self._prefill_seen and waited < _ABORT_PATIENCE_SECONDS):
+                closing.append((request_id, request))
+        for request_id, request in sorted(closing, key=lambda one: one[1].started_at_seconds):
+            if not self._prefill_seen:
                 self._charge_abandoned_prefill(request)
-            closing.append((request_id, request, ended_at))
-        self._aborting = waiting
-        for request_id, request, ended_at in closing:
-            self._close(request_id, request, "aborted", ended_at)
-        if not prefill_seen and not waiting:
+            del self._aborting[request_id]
+            self._close(request_id, request, "aborted", request.aborted_at_seconds)
+        if not self._prefill_seen and not self._aborting:
             for ledger in self.ledgers:
                 ledger.disown(ledger.abandon_prefills())
 
@@ -333,13 +365,7 @@ class EnergyMeter:
             uncertainty_ratio=self._uncertainty(duration),
         )
         self._count(energy)
-        self._settle_if_empty()
         return energy
-
-    def _settle_if_empty(self) -> None:
-        if not self._busy and not self._open and not self._aborting:
-            for ledger in self.ledgers:
-                ledger.settle()
 
     def _count(self, energy: RequestEnergy) -> None:
         totals = self.totals
@@ -360,3 +386,10 @@ class EnergyMeter:
             return None
         edge = self._info.update_period_seconds / duration_seconds if duration_seconds > 0 else 1.0
         return float(min(1.0, (steady * steady + edge * edge) ** 0.5))
+
+
+def _strike_off(request: _OpenRequest, first_row: int, ended: EndedSequence) -> None:
+    """A sequence noted as cut off has ended by itself before the engine heard of the abort: it is charged already."""
+    alike = [one for one in request.cut_off if one[1].prompt_tokens == ended.prompt_tokens]
+    if alike:
+        request.cut_off.remove(min(alike, key=lambda one: abs(one[0] - first_row)))

@@ -53,24 +53,25 @@ class StreamAnnotator:
         self._block: bytes | None = None
         self._commented = False
 
+    def may_end(self, chunk: bytes) -> bool:
+        """Whether `chunk` may hold an event that the block belongs to; no other needs to be fed."""
+        return any(marker in chunk for marker in _MARKERS)
+
     def feed(self, chunk: bytes) -> bytes:
         """The bytes to send for `chunk`. Chunks are whole events, as vLLM writes them."""
-        for marker in _MARKERS:
-            if marker in chunk:
-                events = chunk.split(_EVENT_END)
-                return _EVENT_END.join(self._annotate(event) for event in events)
-        return chunk
+        if not self.may_end(chunk):
+            return chunk
+        return _EVENT_END.join(self._annotate(event) for event in chunk.split(_EVENT_END))
 
     def _annotate(self, event: bytes) -> bytes:
         data = event[event.rfind(b"\ndata: ") + 1 :] if not event.startswith(b"data: ") else event
         if data == _DONE:
             return self._comment() + event
         if _NO_CHOICES in data and _USAGE in data:
-            return splice_into_object(event, self._energy()) or self._spliced_data(event)
-        if any(marker in data for marker in _COMPLETED):
-            return splice_into_usage(event, self._energy()) + _EVENT_END + self._comment().removesuffix(_EVENT_END)
-        if _MESSAGE_DELTA in data and _USAGE in data:
-            return splice_into_usage(event, self._energy()) + _EVENT_END + self._comment().removesuffix(_EVENT_END)
+            return self._spliced_data(event)
+        if any(marker in data for marker in _COMPLETED) or (_MESSAGE_DELTA in data and _USAGE in data):
+            comment = self._comment().removesuffix(_EVENT_END)
+            return splice_into_usage(event, self._energy()) + (_EVENT_END + comment if comment else b"")
         return event
 
     def _spliced_data(self, event: bytes) -> bytes:

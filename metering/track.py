@@ -38,6 +38,7 @@ class CounterTrack:
         self._origin = origin_microjoules
         self._offset = 0
         self._raw_last: int | None = None
+        self._changed_at_seconds = 0.0
         self._points: deque[tuple[float, int]] = deque(maxlen=_KEPT_POINTS)
         self._lock = threading.Lock()
 
@@ -53,7 +54,11 @@ class CounterTrack:
             if elapsed <= 0:
                 return False
             self._raw_last = reading.energy_microjoules
-            if rise < 0 or rise > _IMPLAUSIBLE_WATTS * MICROJOULES_PER_JOULE * max(elapsed, 0.05):
+            since_change = reading.at_seconds - self._changed_at_seconds
+            if rise:
+                self._changed_at_seconds = reading.at_seconds
+            # What a counter that stood still catches up with was spent over all the time it stood still.
+            if rise < 0 or rise > _IMPLAUSIBLE_WATTS * MICROJOULES_PER_JOULE * max(since_change, 0.05):
                 self._start_epoch(reading, last_energy)
                 return True
             if rise > 0 or elapsed > self._stall_seconds:
@@ -85,6 +90,7 @@ class CounterTrack:
 
     def _open(self, reading: EnergyReading) -> None:
         self._raw_last = reading.energy_microjoules
+        self._changed_at_seconds = reading.at_seconds
         origin = reading.energy_microjoules if self._origin is None else self._origin
         self._offset = -min(origin, reading.energy_microjoules)
         self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))

@@ -38,7 +38,7 @@ def queue_full(
     arrival: RequestArrived, queued_requests: int, max_queued_requests: int, retry_after_seconds: int
 ) -> Reject:
     """`queued_requests` is without this one."""
-    reason = f"{queued_requests} requests wait already, at most {max_queued_requests} may"
+    reason = f"requests waiting: {queued_requests}, allowed: {max_queued_requests}"
     return Reject(arrival.request_id, RejectCause.QUEUE_FULL, reason, retry_after_seconds)
 
 

@@ -1,9 +1,12 @@
 """Errors in OpenAI's shape, made here or passed on from an engine."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+_SHOWN_CHARACTERS: Final = 500
+_CLASS_NAMES: Final = re.compile(r"\.[A-Z][^.]*")
 _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
     403: "permission_error",
@@ -51,21 +54,31 @@ def error_object(status: int, message: str, code: str | None = None, param: str 
     return {"message": message, "type": kind, "param": param, "code": code or _CODES.get(status, "error")}
 
 
-def normalised_error(status: int, body: bytes) -> bytes:
+def normalised_error(status: int, body: bytes, path: str) -> bytes:
     """An engine's error body with OpenAI's string code and type, and the field named as the caller wrote it.
 
-    vLLM sends the HTTP status as an integer code, its own type names and `body.field` as the parameter. Whatever is
-    not shaped like an error is wrapped in one.
+    vLLM sends the HTTP status as an integer code, its own type names, and as the parameter `body.field`, for nested
+    ones with the names of its classes in between. Whatever is not shaped like an error is wrapped in one.
     """
     try:
-        error = json.loads(body)["error"]
+        answer = json.loads(body)
+        error = answer.get("error", answer)
         message, param, code = str(error["message"]), error.get("param"), error.get("code")
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ApiError(status, body[:500].decode(errors="replace") or f"the engine answered {status}").body()
+        return ApiError(status, _plain_message(status, body, path)).body()
     if isinstance(param, str):
-        param = param.removeprefix("body.")
+        param = _CLASS_NAMES.sub("", param.removeprefix("body."))
     if not isinstance(code, str):
         code = "model_not_found" if status == 404 and param == "model" else None
         if status == 400 and "maximum context length" in message:
             code = "context_length_exceeded"
     return ApiError(status, message, code, param).body()
+
+
+def _plain_message(status: int, body: bytes, path: str) -> str:
+    """What an answer that is no error object says; FastAPI's own have a `detail`."""
+    summary = f"the engine answered {status} to {path}"
+    try:
+        return f"{summary}: {json.loads(body)['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return body[:_SHOWN_CHARACTERS].decode(errors="replace") or summary

@@ -122,7 +122,7 @@ def main() -> NoReturn:
         at = arguments.index("--")
         arguments, engine_args = arguments[:at], arguments[at + 1 :]
     try:
-        code = app(args=arguments, standalone_mode=False, obj=engine_args)
+        code = app(args=arguments, prog_name=app.info.name, standalone_mode=False, obj=engine_args)
     except (SettingError, StartError, MeteringError) as error:
         _exit(str(error), _USAGE_ERROR)
     except ModelFetchError as error:
@@ -130,7 +130,11 @@ def main() -> NoReturn:
     except WattlineError as error:
         _exit(str(error), _USAGE_ERROR)
     except typer.TyperException as error:
-        _exit(_one_line(error), _USAGE_ERROR)
+        message = _one_line(error)
+        if "\n" in message:  # the whole help, where no command was named
+            sys.stderr.write(f"{message}\n")
+            sys.exit(_USAGE_ERROR)
+        _exit(message, _USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

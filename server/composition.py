@@ -35,6 +35,7 @@ class ServerParts:
 
     app: FastAPI
     driver: SchedulerDriver
+    proxy: Proxy
     roster: Roster
     metrics: ServerMetrics
     supervisors: tuple[Supervisor, ...]
@@ -62,7 +63,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     engines = _engines(settings, model, on_engine_line)
     supervisors = tuple(_supervise(engine, driver, roster, settings.max_running_requests) for engine in engines)
     app = create_app(AppParts(roster, core, metrics, proxy))
-    return ServerParts(app, driver, roster, metrics, supervisors)
+    return ServerParts(app, driver, proxy, roster, metrics, supervisors)
 
 
 def detect_device(device: str) -> str:

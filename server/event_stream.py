@@ -1,10 +1,18 @@
 """Cuts a stream of bytes into whole server-sent events, for workers that do not annotate their own."""
 
+from typing import Final
+
 from metering.splice import StreamAnnotator
+
+# Either line ending is legal in an event stream; which one a server uses is its own affair.
+_EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 
 
 class EventStream:
-    """Adds an energy block to a stream that arrives in pieces of any size."""
+    """Adds an energy block to a stream that arrives in pieces of any size.
+
+    Lines that end in CRLF leave with a line feed alone; to every reader of events that is the same.
+    """
 
     def __init__(self, block: bytes) -> None:
         self._annotator = StreamAnnotator(lambda: block)
@@ -12,10 +20,18 @@ class EventStream:
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are whole by now, annotated."""
-        whole, separator, self._rest = (self._rest + chunk).rpartition(b"\n\n")
-        return self._annotator.feed(whole + separator) if separator else b""
+        data = self._rest + chunk
+        end = max((at + len(mark) for mark in _EVENT_ENDS if (at := data.rfind(mark)) >= 0), default=0)
+        self._rest = data[end:]
+        return self._annotator.feed(_unix_lines(data[:end])) if end else b""
 
     def flush(self) -> bytes:
-        """What was left without an end."""
-        rest, self._rest = self._rest, b""
-        return rest
+        """What was left without an end; engines are known to leave out the empty line after the last event."""
+        rest, self._rest = _unix_lines(self._rest), b""
+        event = rest.rstrip(b"\n")
+        return self._annotator.feed(event) + rest[len(event) :] if event else rest
+
+
+def _unix_lines(events: bytes) -> bytes:
+    # JSON holds no bare carriage return, so whatever CRLF there is ends a line.
+    return events.replace(b"\r\n", b"\n") if b"\r" in events else events

@@ -4,6 +4,7 @@ The hot path of the server. Bodies pass as bytes; a request is sent to another w
 has reached the caller.
 """
 
+import asyncio
 import time
 from typing import Final
 
@@ -41,6 +42,15 @@ class Exchange:
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._cost = Cost()
+        self._task = asyncio.current_task()
+        self._interruption: ApiError | None = None
+        self._has_begun = False
+
+    def interrupt(self, error: ApiError) -> None:
+        """End it now with this error, inside the stream where one has begun. Its engine aborts the request."""
+        if self._task is not None:
+            self._interruption = error
+            self._task.cancel()
 
     async def serve(self, scope: Scope, body: bytes, arrival: RequestArrived, send: Send, *, stream: bool) -> None:
         """Serve it to the end.
@@ -57,15 +67,26 @@ class Exchange:
             finally:
                 self._driver.finished(arrival.request_id)
         except ApiError as error:
-            if held is None or not held.has_begun:
+            await self._fail(error, send, held)
+        except asyncio.CancelledError:
+            if self._interruption is None or self._task is None:
                 raise
-            record.status, record.outcome = error.status, "failed"
-            await held.fail(error)
+            self._task.uncancel()
+            await self._fail(self._interruption, send, held)
         finally:
             if held is not None:
                 held.release()
             record.energy_joules, record.energy_source = self._cost.energy_joules, self._cost.source
             record.prompt_tokens, record.output_tokens = self._cost.prompt_tokens, self._cost.output_tokens
+
+    async def _fail(self, error: ApiError, send: Send, held: HeldStream | None) -> None:
+        """Tell the caller: as the answer while there is still none, else as the last event of the stream."""
+        if held is not None:
+            held.release()
+        if not self._has_begun and (held is None or not held.has_begun):
+            raise error
+        self._record.status, self._record.outcome = error.status, "failed"
+        await send(_last_error(error))
 
     # -- placing -------------------------------------------------------------------------------------------------
 
@@ -103,6 +124,7 @@ class Exchange:
                 await self._attempt(dispatch.worker_id, scope, body, arrival.request_id, send, held)
                 return
             except EngineUnreachableError as error:
+                self._roster.suspect(dispatch.worker_id)
                 if attempt == _MAX_ATTEMPTS:
                     raise ApiError(502, f"the engine broke off {attempt} times: {error}", "engine_error") from error
                 dispatch = await self._place_again(arrival, dispatch, error)
@@ -135,7 +157,7 @@ class Exchange:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
         headers = caller_headers(response.raw_headers, self._record.request_id)
         if response.status >= 400:
-            body = normalised_error(response.status, body)
+            body = normalised_error(response.status, body, path)
             headers = [(name, value) for name, value in headers if name != b"content-type"]
             headers.append((b"content-type", b"application/json"))
         elif response.status == 200 and runs_engine(path):
@@ -144,7 +166,7 @@ class Exchange:
                 body = splice_into_object(body, _unmetered_block(worker_id)) or body
         self._end(response.status)
         if held is not None and held.has_begun:
-            await held.fail_with(body)
+            await send(_last_event(body))
         else:
             await send_whole(send, response.status, headers, body)
 
@@ -186,6 +208,7 @@ class Exchange:
             held.release()
             if held.has_begun:
                 return
+        self._has_begun = True
         headers: Headers = caller_headers(response.raw_headers, self._record.request_id)
         headers += [(b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -203,5 +226,9 @@ def _unmetered_block(worker_id: str) -> bytes:
 
 
 def _last_error(error: ApiError) -> dict[str, object]:
-    body = b"data: " + error.body() + b"\n\ndata: [DONE]\n\n"
-    return {"type": "http.response.body", "body": body, "more_body": False}
+    return _last_event(error.body())
+
+
+def _last_event(body: bytes) -> dict[str, object]:
+    data = b"data: " + body.replace(b"\n", b"") + b"\n\ndata: [DONE]\n\n"
+    return {"type": "http.response.body", "body": data, "more_body": False}

@@ -1,9 +1,9 @@
 """The few fields of a request body that decide its way; the rest is the engine's to judge."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.api_error import ApiError
 
@@ -25,6 +25,9 @@ class _Fields(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     model: str | None = None
+    # vLLM's own check of these two does not name the field.
+    messages: Annotated[list[Any], Field(min_length=1)] | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     service_tier: str | None = None
     max_tokens: int | None = None

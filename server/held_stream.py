@@ -3,7 +3,6 @@
 import asyncio
 from typing import Final
 
-from server.api_error import ApiError
 from server.asgi import Send
 
 # Under the 15 to 60 seconds after which proxies and clients give up on a silent connection.
@@ -26,15 +25,6 @@ class HeldStream:
         self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-
-    async def fail(self, error: ApiError) -> None:
-        """End the stream with an error."""
-        await self.fail_with(error.body())
-
-    async def fail_with(self, body: bytes) -> None:
-        """End the stream with a JSON body as its only event."""
-        data = b"data: " + body.replace(b"\n", b"") + b"\n\ndata: [DONE]\n\n"
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     def _begin(self) -> None:
         self._task = self._loop.create_task(self._keep_alive())

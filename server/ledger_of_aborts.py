@@ -12,8 +12,8 @@ _MAX_EXPECTED: Final = 4096
 class LedgerOfAborts:
     """Matches charges from workers' reports to the requests that caused them.
 
-    `charge(record, joules)` books them. A request aborted before it reached an engine is never charged and is
-    forgotten when newer ones need the room.
+    `charge(record, joules)` books them. Callers may use an id again, so a record outlives its charge: it is forgotten
+    when newer ones need the room, as is one that was aborted before it reached an engine and is never charged.
     """
 
     def __init__(self, charge: Callable[[ExchangeRecord, float], None]) -> None:
@@ -23,11 +23,12 @@ class LedgerOfAborts:
     def expect(self, request_id: str, record: ExchangeRecord) -> None:
         """A request was cut off; its worker will report what it used under this id."""
         self._expected[request_id] = record
+        self._expected.move_to_end(request_id)
         if len(self._expected) > _MAX_EXPECTED:
             self._expected.popitem(last=False)
 
     def charged(self, request_id: str, energy_joules: float) -> None:
         """A worker reports what an aborted request used."""
-        record = self._expected.pop(request_id, None)
+        record = self._expected.get(request_id)
         if record is not None:
             self._charge(record, energy_joules)

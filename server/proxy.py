@@ -72,7 +72,7 @@ class Proxy:
         self._aborts = aborts
         self._default_model = default_model
         self._max_body_bytes = max_body_bytes
-        self._in_flight: set[str] = set()
+        self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = header(scope["headers"], b"x-request-id")
@@ -87,6 +87,12 @@ class Proxy:
                 await self._passed_through(scope, send, request_id, body)
         except ApiError as error:
             await send_error(send, error, request_id)
+
+    def interrupt(self, error: ApiError) -> None:
+        """End every request in flight with this error, now. They are charged like aborted ones."""
+        for request_id, (exchange, record) in list(self._exchanges.items()):
+            self._aborts.expect(request_id, record)
+            exchange.interrupt(error)
 
     # -- scheduled -----------------------------------------------------------------------------------------------
 
@@ -103,14 +109,14 @@ class Proxy:
             tier=request.tier,
         )
         # Two callers may use the same id; the engine and the scheduler must tell them apart.
-        unique_id = request_id if request_id not in self._in_flight else f"{request_id[:100]}.{secrets.token_hex(4)}"
+        unique_id = request_id if request_id not in self._exchanges else f"{request_id[:100]}.{secrets.token_hex(4)}"
         arrival = RequestArrived(
             unique_id, model, request.tier, prompt_bytes=len(body), max_output_tokens=request.max_output_tokens
         )
-        self._in_flight.add(unique_id)
+        exchange = Exchange(self._driver, self._roster, record, started)
+        self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
-            exchange = Exchange(self._driver, self._roster, record, started)
             await exchange.serve(scope, body, arrival, send, stream=request.stream)
         except asyncio.CancelledError:
             record.outcome = "aborted"
@@ -123,7 +129,7 @@ class Proxy:
             raise
         finally:
             watch.close()
-            self._in_flight.discard(unique_id)
+            del self._exchanges[unique_id]
             record.total_seconds = time.monotonic() - started
             if not self._serves(model):
                 record.model = "unknown"
@@ -156,7 +162,7 @@ class Proxy:
             raise ApiError(502, f"the engine could not be reached: {error}", "engine_error") from error
         headers = caller_headers(response.raw_headers, request_id)
         if response.status >= 400:
-            answer = normalised_error(response.status, answer)
+            answer = normalised_error(response.status, answer, scope["path"])
             headers = [(name, value) for name, value in headers if name != b"content-type"]
             headers.append((b"content-type", b"application/json"))
         await send_whole(send, response.status, headers, answer)

@@ -1,6 +1,7 @@
 """The workers as the front end sees them: how to reach each one, its state and its energy."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,6 +11,8 @@ from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor, WorkerState
+
+logger = logging.getLogger("wattline.server")
 
 _POLL_SECONDS: Final = 1.0
 
@@ -55,6 +58,10 @@ class Roster:
         """How to speak to a worker; None once it is gone."""
         return self._members[worker_id].client
 
+    def suspect(self, worker_id: str) -> None:
+        """A request broke off on this worker; have it looked at."""
+        self._members[worker_id].supervisor.suspect()
+
     def is_metered(self, worker_id: str) -> bool:
         """Whether the worker writes energy blocks itself."""
         return self._members[worker_id].metered
@@ -93,6 +100,13 @@ class Roster:
         if not member.metered or member.client is None:
             return
         report = await member.client.get_json("/energy")
-        if isinstance(report, dict):
-            for request_id, microjoules in member.energy.take(report):
-                self._on_abort_charged(request_id, microjoules / 1_000_000)
+        if not isinstance(report, dict):
+            return
+        try:
+            aborts = member.energy.take(report)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            # A worker of another version, or another server altogether: it may not take this one down.
+            logger.warning("worker %s sent an energy report we cannot read: %r", member.worker_id, error)
+            return
+        for request_id, microjoules in aborts:
+            self._on_abort_charged(request_id, microjoules / 1_000_000)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -32,7 +33,7 @@ class Settings(BaseSettings):
     meter: str = "auto"
     max_running_requests: int = Field(default=256, ge=1)
     max_queued_requests: int = Field(default=1024, ge=0)
-    queue_timeout_seconds: float = Field(default=600.0, gt=0)
+    queue_timeout_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine_args: Annotated[tuple[str, ...], NoDecode] = ()
@@ -46,7 +47,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not url.startswith(("http://", "https://", "unix:/")):
+            if not (url.startswith("unix:/") or _is_http_url(url)):
                 raise ValueError(f"{url!r} is neither an http:// or https:// URL nor unix:/PATH")
         return tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
 
@@ -69,8 +70,16 @@ def load_settings(overrides: dict[str, Any], config_file: Path | None = None) ->
         return _with_file(config_file)(**given)
     except ValidationError as error:
         raise SettingError(_explain(error)) from error
-    except ValueError as error:  # tomllib's decode error
+    except (ValueError, OSError) as error:  # tomllib's decode error, or a file that cannot be read
         raise SettingError(f"config = {str(config_file)!r}: {error}") from error
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number, or brackets that hold no address
+        return False
 
 
 def _with_file(config_file: Path | None) -> type[Settings]:

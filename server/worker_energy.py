@@ -1,5 +1,6 @@
 """One worker's energy over all its lives: a restarted engine counts from zero, our totals do not."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +27,7 @@ class WorkerEnergy:
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
-    _seen_aborts: dict[str, None] = field(default_factory=dict)
+    _seen_aborts: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def take(self, report: dict[str, Any]) -> list[tuple[str, int]]:
         """Take in a report; returns (request id, microjoules) of aborted requests not seen in one before."""
@@ -34,6 +35,7 @@ class WorkerEnergy:
             self._instance_id = report.get("instance_id")
             self._past = dict(self.totals())
             self._present = {}
+            self._seen_aborts = Counter()
         self.model = str(report.get("model") or self.model)
         self.source = report.get("source")
         self.measured = bool(report.get("measured"))
@@ -59,11 +61,12 @@ class WorkerEnergy:
         self.running_requests = self.waiting_requests = 0
 
     def _new_aborts(self, recent: list[dict[str, Any]]) -> list[tuple[str, int]]:
-        aborted = {
-            str(request["request_id"]): int(request["prefill_microjoules"]) + int(request["decode_microjoules"])
+        # Counted, not looked up by id: callers may use one id again and again.
+        aborted = Counter(
+            (str(request["request_id"]), int(request["prefill_microjoules"]) + int(request["decode_microjoules"]))
             for request in recent
             if request.get("outcome") == "aborted"
-        }
-        fresh = [(name, microjoules) for name, microjoules in aborted.items() if name not in self._seen_aborts]
-        self._seen_aborts = dict.fromkeys(aborted)
+        )
+        fresh = list((aborted - self._seen_aborts).elements())
+        self._seen_aborts = aborted
         return fresh

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from workers.guardian import kill_session
@@ -20,14 +21,18 @@ class GuardedChild:
     """One run of a command under `workers.guardian`; ends with us, whatever ends us.
 
     `on_line` is told each line of its output; the last ones are kept for error reports. `cores` restricts the whole
-    process tree to these CPUs.
+    process tree to these CPUs. `folder` is removed when it ends.
     """
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str], cores: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: Mapping[str, str], folder: Path, cores: Sequence[int] | None = None
+    ) -> None:
+        self._folder = folder
         self._command = command
         self._environ = dict(environ)
         self._cores = tuple(cores) if cores else None
         self._process: asyncio.subprocess.Process | None = None
+        self._output: asyncio.ReadTransport | None = None
         self._reader: asyncio.Task[None] | None = None
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
 
@@ -44,17 +49,28 @@ class GuardedChild:
     async def start(self, on_line: Callable[[str], None]) -> None:
         """Start it. The guardian is started from this thread, which must live as long as the child may."""
         cores = self._cores
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "workers.guardian", "--", *self._command),
-            env=self._environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=_MAX_LINE_BYTES,
-            start_new_session=True,
-            preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+        # A pipe of our own: asyncio would not call a process ended before everything it started has closed its pipe.
+        ours, theirs = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "workers.guardian", str(self._folder), "--", *self._command),
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=(lambda: os.sched_setaffinity(0, cores)) if cores else None,
+            )
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        lines = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
+        self._output, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(ours, "rb", buffering=0)
         )
-        self._reader = asyncio.create_task(self._read_lines(on_line), name=f"log of {self._process.pid}")
+        self._reader = asyncio.create_task(self._read_lines(lines, on_line), name=f"log of {self._process.pid}")
 
     async def wait(self) -> int:
         """Wait for its end; returns the exit code, 128 + n after signal n."""
@@ -79,13 +95,13 @@ class GuardedChild:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
+        if self._output is not None:
+            self._output.close()
 
-    async def _read_lines(self, on_line: Callable[[str], None]) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
+    async def _read_lines(self, lines: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
         while True:
             try:
-                raw = await self._process.stdout.readline()
+                raw = await lines.readline()
             except ValueError:  # longer than the limit; asyncio has dropped it
                 continue
             if not raw:

@@ -64,7 +64,7 @@ class ChildEngine:
         # mkdtemp: a new directory with mode 0700, and a short path, for a socket's may not exceed 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="wattline-"))
         command = self._command(self._directory / "engine.sock")
-        self._child = GuardedChild(command, self._environ, self._cores)
+        self._child = GuardedChild(command, self._environ, self._directory, self._cores)
         try:
             await self._child.start(lambda line: self._on_line(self._worker_id, line))
         except OSError as error:

@@ -16,6 +16,8 @@ _PROBE_SECONDS: Final = 5.0
 _TELEMETRY_SECONDS: Final = 2.0
 # A response's headers and single lines from an engine we chose to trust; aiohttp's default of 8 KiB is for strangers.
 _MAX_FIELD_BYTES: Final = 64 * 1024
+# vLLM closes idle connections after 5 s: ours go first, so that a request seldom meets one that is closing.
+_KEEP_ALIVE_SECONDS: Final = 3.0
 _KEPT_URLS: Final = 64
 
 
@@ -25,9 +27,11 @@ class EngineClient:
     def __init__(self, address: EngineAddress) -> None:
         connector: aiohttp.BaseConnector
         if address.socket_path is not None:
-            connector = aiohttp.UnixConnector(path=str(address.socket_path), limit=0)
+            connector = aiohttp.UnixConnector(
+                path=str(address.socket_path), limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS
+            )
         else:
-            connector = aiohttp.TCPConnector(limit=0)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
         self._origin = address.origin.rstrip("/")
         self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
@@ -48,10 +52,13 @@ class EngineClient:
         Raises:
             EngineUnreachableError: the engine could not be reached, or broke off before its headers.
         """
+        url = self._url(target)
         try:
-            return await self._session.request(
-                method, self._url(target), headers=headers, data=body, allow_redirects=False
-            )
+            try:
+                return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+            except aiohttp.ServerDisconnectedError:
+                # Most likely an idle connection that the engine closed just as we took it: once more, on another one.
+                return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
 

@@ -1,12 +1,14 @@
-"""Runs one engine so that nothing of it outlives us: `python -m workers.guardian -- COMMAND...`.
+"""Runs one engine so that nothing of it outlives us: `python -m workers.guardian FOLDER -- COMMAND...`.
 
 An engine is a tree of processes, and vLLM's engine core survives the death of its API server. The guardian leads a
 session of its own, starts the command in it, and ends every process of that session when the command ends, when it is
-told to (SIGTERM), or when its parent dies, even by SIGKILL. Standard library only: it must be small and start fast.
+told to (SIGTERM), or when its parent dies, even by SIGKILL; then it removes FOLDER, where its socket is. Standard
+library only: it must be small and start fast.
 """
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +51,7 @@ def die_with_parent(signal_number: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
-def _guard(command: list[str]) -> int:
+def _guard(folder: Path, command: list[str]) -> int:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -73,16 +75,17 @@ def _guard(command: list[str]) -> int:
             break
         time.sleep(_POLL_SECONDS)
     kill_session(guardian)
+    shutil.rmtree(folder, ignore_errors=True)
     code = engine.wait()
     return 0 if deadline is not None else code if code >= 0 else 128 - code
 
 
 def main() -> NoReturn:
     """Guard the command after `--`."""
-    if len(sys.argv) < 3 or sys.argv[1] != "--":
-        sys.stderr.write("usage: python -m workers.guardian -- COMMAND...\n")
+    if len(sys.argv) < 4 or sys.argv[2] != "--":
+        sys.stderr.write("usage: python -m workers.guardian FOLDER -- COMMAND...\n")
         sys.exit(2)
-    sys.exit(_guard(sys.argv[2:]))
+    sys.exit(_guard(Path(sys.argv[1]), sys.argv[3:]))
 
 
 if __name__ == "__main__":

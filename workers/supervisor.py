@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from scheduler.events import WorkerLost, WorkerReady
+from workers.client import EngineClient
 from workers.engine import Engine, EngineReady
 from workers.errors import EngineStartError
 
@@ -16,6 +17,7 @@ _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 60.0
 # A worker that served this long has earned a quick restart.
 _STABLE_SECONDS: Final = 60.0
+_SUSPICION_SECONDS: Final = 0.5
 
 
 class WorkerState(StrEnum):
@@ -44,6 +46,7 @@ class Supervisor:
         self.engine = engine
         self.state = WorkerState.STOPPED
         self.restarts = 0
+        self._suspected = asyncio.Event()
         self._tell = tell
         self._on_ready = on_ready
         self._clock = clock
@@ -75,6 +78,13 @@ class Supervisor:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
+    def suspect(self) -> None:
+        """A request broke off on this worker: find out whether it still answers, and if so announce it anew.
+
+        The scheduler keeps such a request away from the worker until then.
+        """
+        self._suspected.set()
+
     async def stop(self, grace_seconds: float) -> None:
         """End the engine; call after `run` was cancelled."""
         await self.engine.stop(grace_seconds)
@@ -88,7 +98,32 @@ class Supervisor:
         self.state = WorkerState.READY
         self._tell(WorkerReady(worker_id, ready.models, self._max_running_requests))
         logger.info("worker %s is ready: models=%s metered=%s", worker_id, sorted(ready.models), ready.metered)
-        cause = await self.engine.wait_lost()
+        cause = await self._until_lost(ready)
         logger.error("worker %s is lost: %s", worker_id, cause)
         self._tell(WorkerLost(worker_id, cause))
         return self._clock() - since
+
+    async def _until_lost(self, ready: EngineReady) -> str:
+        """Wait for the engine's end; returns its cause. Clears up suspicions meanwhile."""
+        lost = asyncio.create_task(self.engine.wait_lost(), name=f"wait for the end of {self.engine.worker_id}")
+        try:
+            while not lost.done():
+                suspected = asyncio.create_task(self._suspected.wait())
+                await asyncio.wait({lost, suspected}, return_when=asyncio.FIRST_COMPLETED)
+                suspected.cancel()
+                # An engine that is going down is found dead first; one that is not, answers.
+                await asyncio.wait({lost}, timeout=_SUSPICION_SECONDS)
+                if not lost.done() and self._suspected.is_set():
+                    self._suspected.clear()
+                    await self._announce_if_alive(ready)
+            return lost.result()
+        finally:
+            lost.cancel()
+
+    async def _announce_if_alive(self, ready: EngineReady) -> None:
+        client = EngineClient(self.engine.address)
+        try:
+            if await client.probe() is not None:
+                self._tell(WorkerReady(self.engine.worker_id, ready.models, self._max_running_requests))
+        finally:
+            await client.close()

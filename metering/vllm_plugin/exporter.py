@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 class EnergyExporter(Collector):
-    """Reads the meter at scrape time; holds no state of its own."""
+    """Shows the session's latest telemetry; holds no state of its own.
+
+    vLLM collects in a worker thread, where the meter must not be touched: the middleware has the telemetry brought up
+    to date on the event loop just before.
+    """
 
     def __init__(self, session: "MeterSession") -> None:
         self._session = session
 
     def collect(self) -> Iterator[Metric]:
-        report = self._session.telemetry()
+        report = self._session.latest_telemetry
         if report["source"] is None:
             return
         worker, model = self._session.worker_id, self._session.model

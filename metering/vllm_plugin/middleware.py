@@ -31,6 +31,7 @@ _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 # How often to let the engine's output loop run when a body arrives before the statistics of its last step: vLLM
 # yields between blocks of 128 outputs, and reports a step only after the last block.
 _STATISTICS_YIELDS: Final = 64
+_OUTPUT_BLOCK: Final = 128
 
 
 class EnergyMiddleware:
@@ -49,6 +50,8 @@ class EnergyMiddleware:
         elif scope["method"] == "POST" and runs_engine(scope["path"]):
             await _MeteredExchange(self._session, scope, receive, send).run(self._app)
         else:
+            if scope["path"].rstrip("/") == "/metrics":
+                self._session.telemetry()  # what the exporter is about to show, from another thread
             await self._app(scope, receive, send)
 
 
@@ -81,7 +84,7 @@ class _MeteredExchange:
                 if self._refused:
                     meter.request_refused(self._request_id)
                 elif self._finished:
-                    meter.request_ended(self._request_id, time.monotonic())
+                    meter.request_ended(self._request_id, time.monotonic(), also_known_as=self._engine_id)
                 else:
                     self._cut_off()
 
@@ -94,7 +97,7 @@ class _MeteredExchange:
         meter = self._session.meter
         if given is not None and _VALID_REQUEST_ID.match(given):
             request_id = given.decode("ascii")
-            if meter is not None and meter.is_open(request_id):
+            if meter is not None and meter.knows(request_id):
                 request_id = f"{request_id}.{secrets.token_hex(4)}"
         else:
             request_id = secrets.token_hex(16)
@@ -113,10 +116,16 @@ class _MeteredExchange:
         meter = self._session.meter
         if meter is None or not meter.is_open(self._request_id):
             return
-        owned = {self._request_id, self._engine_id}
-        for sequence in live_sequences(self._scope.get("app"), lambda name: self._session.owner_of(name) in owned):
+        if self._refused:
+            meter.request_refused(self._request_id)
+            return
+        for sequence in live_sequences(self._scope.get("app"), self._owns):
             meter.sequence_cut_off(self._request_id, sequence)
-        meter.request_aborted(self._request_id, time.monotonic())
+        meter.request_aborted(self._request_id, time.monotonic(), also_known_as=self._engine_id)
+
+    def _owns(self, sequence_id: str) -> bool:
+        engine_name = sequence_id.rpartition("_")[0]  # the Responses API numbers its turns
+        return self._session.owner_of(sequence_id) == self._request_id or engine_name == self._engine_id
 
     # -- response side -------------------------------------------------------------------------------------------
 
@@ -152,7 +161,9 @@ class _MeteredExchange:
         last = not message.get("more_body", False)
         if chunk:
             self._learn_engine_id(chunk)
-            message["body"] = self._stream.feed(chunk)
+            if self._stream.may_end(chunk):
+                await self._wait_for_statistics()
+                message["body"] = self._stream.feed(chunk)
         if last:
             self._finished = True
         await self._send(message)
@@ -173,11 +184,20 @@ class _MeteredExchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _wait_for_statistics(self) -> None:
-        meter = self._session.meter
+        """Let the engine's output loop report the step in which this request ended, if it has not."""
         for _ in range(_STATISTICS_YIELDS):
-            if meter is None or not meter.is_open(self._request_id) or meter.has_ended_sequences(self._request_id):
-                return
+            if self._is_told():
+                break
             await asyncio.sleep(0)
+        # One sequence may have ended long before the last one.
+        for _ in range(self._session.running_requests // _OUTPUT_BLOCK):
+            await asyncio.sleep(0)
+
+    def _is_told(self) -> bool:
+        meter = self._session.meter
+        if meter is None or not meter.is_open(self._request_id):
+            return True
+        return meter.has_ended_sequences(self._request_id, also_known_as=self._engine_id)
 
     def _learn_engine_id(self, chunk: bytes) -> None:
         """The Responses API runs under an id of its own making, which is also that of its response."""
@@ -188,11 +208,16 @@ class _MeteredExchange:
     def _end_request(self) -> bytes:
         """The encoded block; asked once, when every sequence of the request has ended."""
         meter = self._session.meter
-        if meter is None or not meter.is_open(self._request_id):
+        if meter is None:
             return self._session.unknown_block()
-        now = time.monotonic()
-        self._energy = meter.request_ended(self._request_id, now, also_known_as=self._engine_id)
-        return encode_block(self._energy.to_block())
+        if not meter.is_open(self._request_id):
+            return self._session.unknown_block("the request was cut off before its end")
+        told = self._is_told()
+        energy = meter.request_ended(self._request_id, time.monotonic(), also_known_as=self._engine_id)
+        if not told:
+            return self._session.unknown_block("the engine reported no work for this request")
+        self._energy = energy
+        return encode_block(energy.to_block())
 
     def _energy_headers(self) -> list[tuple[bytes, bytes]]:
         energy = self._energy

@@ -6,6 +6,7 @@ the only one in the project. All of it but the sampler runs on the server's even
 
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -25,6 +26,14 @@ logger = logging.getLogger("wattline.metering")
 METER_VARIABLE: Final = "WATTLINE_METER"
 WORKER_VARIABLE: Final = "WATTLINE_WORKER_ID"
 
+# What vLLM puts around our id: `cmpl-ID-3` (always an index, one per prompt), `chatcmpl-ID` and in batches
+# `chatcmpl-ID_3`, `embd-ID-3`, `embd-ID-prompt-0-chunk-1`, `transcribe-ID`, and for beams `…-ID-HEX-beam-0`.
+_ALWAYS_INDEXED: Final = "cmpl"
+_ENGINE_KIND: Final = re.compile(r"^(generate-tokens|generative-scoring|[a-z]+)-")
+_BEAM: Final = r"-[0-9a-f]{16,32}-beam-\d+$"
+_CHAT_SUFFIX: Final = re.compile(rf"_\d+$|{_BEAM}")
+_SUFFIX: Final = re.compile(rf"-prompt-\d+-chunk-\d+$|-\d+$|{_BEAM}")
+
 
 class MeterSession:
     """Counters, sampler and meter of this process, or the reason why there are none."""
@@ -39,6 +48,7 @@ class MeterSession:
         self.unmeasured_reason = "the meter has not started"
         self._sampler: Sampler | None = None
         self._start(environ)
+        self.latest_telemetry = self.telemetry()
 
     def _start(self, environ: Mapping[str, str]) -> None:
         try:
@@ -72,27 +82,29 @@ class MeterSession:
     def owner_of(self, engine_request_id: str) -> str:
         """The HTTP request that a sequence belongs to.
 
-        vLLM makes its ids from ours: `chatcmpl-ID`, `cmpl-ID-0`, one suffix a prompt.
+        An id that ends like an index (`job-12`) is no trouble: which kinds carry one is known. What belongs to no
+        request the meter knows is returned as it is.
         """
-        if self.meter is None:
+        kind = _ENGINE_KIND.match(engine_request_id)
+        if self.meter is None or kind is None:
             return engine_request_id
-        _, _, request_id = engine_request_id.partition("-")
-        if self.meter.is_open(request_id):
-            return request_id
-        stem, _, index = request_id.rpartition("-")
-        return stem if index.isdigit() and self.meter.is_open(stem) else engine_request_id
+        name = engine_request_id[kind.end() :]
+        if kind[1] != _ALWAYS_INDEXED and self.meter.knows(name):
+            return name
+        stem = (_CHAT_SUFFIX if kind[1] == "chatcmpl" else _SUFFIX).sub("", name)
+        return stem if stem != name and self.meter.knows(stem) else engine_request_id
 
-    def unknown_block(self) -> bytes:
-        """The energy block of a request that could not be measured."""
-        return encode_block(unknown_energy_block(self.unmeasured_reason))
+    def unknown_block(self, reason: str | None = None) -> bytes:
+        """The energy block of a request that could not be measured, by default because nothing can."""
+        return encode_block(unknown_energy_block(reason or self.unmeasured_reason))
 
     def telemetry(self) -> dict[str, Any]:
-        """The body of `GET /energy`."""
+        """The body of `GET /energy`, up to now. To be called on the event loop, like the meter itself."""
         now = time.monotonic()
         if self.meter is not None:
             self.meter.advance(now)
         report = telemetry(self.meter, self.unmeasured_reason, now)
-        return {
+        self.latest_telemetry = {
             "instance_id": self.instance_id,
             "model": self.model,
             **report,
@@ -100,6 +112,7 @@ class MeterSession:
             "waiting_requests": self.waiting_requests,
             "sampler_failures": self._sampler.failures if self._sampler else 0,
         }
+        return self.latest_telemetry
 
 
 _sessions: dict[int, MeterSession] = {}

@@ -71,7 +71,7 @@ class EnergyStatLogger(StatLoggerBase):
                 meter.sequence_ended(
                     self._session.owner_of(finished.request_id),
                     EndedSequence(
-                        computed_prompt_tokens=finished.num_prompt_tokens - finished.num_cached_tokens,
+                        computed_prompt_tokens=max(0, finished.num_prompt_tokens - finished.num_cached_tokens),
                         prompt_tokens=finished.num_prompt_tokens,
                         output_tokens=finished.num_generation_tokens,
                         decode_seconds=finished.decode_time,

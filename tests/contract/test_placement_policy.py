@@ -21,7 +21,9 @@ class FakeWorker:
 
 @st.composite
 def workers_with_room(draw: st.DrawFn) -> list[FakeWorker]:
-    worker_ids = draw(st.lists(st.sampled_from([f"w{number}" for number in range(12)]), min_size=1, max_size=5, unique=True))
+    worker_ids = draw(
+        st.lists(st.sampled_from([f"w{number}" for number in range(12)]), min_size=1, max_size=5, unique=True)
+    )
     workers = []
     for worker_id in worker_ids:
         places = draw(st.integers(1, 256))

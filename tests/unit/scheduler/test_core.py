@@ -100,7 +100,7 @@ def test_a_model_that_a_worker_announces_becomes_known() -> None:
 def test_beyond_the_bound_a_request_is_refused_with_numbers() -> None:
     core = scheduler(max_queued_requests=2)
     assert arrive(core, "r1", "r2") == []
-    assert arrive(core, "r3") == [Reject("r3", RejectCause.QUEUE_FULL, "2 requests wait already, at most 2 may", 1)]
+    assert arrive(core, "r3") == [Reject("r3", RejectCause.QUEUE_FULL, "requests waiting: 2, allowed: 2", 1)]
     assert core.state_of("r3") is RequestState.ABSENT
     core.handle(RequestCancelled("r1"), 0.0)
     assert arrive(core, "r4") == []
@@ -248,6 +248,21 @@ def test_a_newcomer_does_not_overtake_the_one_that_was_held() -> None:
     core.handle(ready("w1", 1), 0.0)
     arrive(core, "r1")
     assert arrive(core, "r2", at=5.0) == [Dispatch("r1", "w1", "held")]
+
+
+class HoldTier:
+    """Holds the requests of one tier for ever."""
+
+    def choose(self, request: RequestArrived, candidates: object, now_seconds: float, /) -> Placement | None:
+        return None if request.tier == "flex" else Placement("w1", "not_flex")
+
+
+def test_when_the_held_one_goes_the_next_is_offered_at_once() -> None:
+    core = scheduler(policy=HoldTier())
+    core.handle(ready("w1", 1), 0.0)
+    core.handle(RequestArrived("r1", "m", "flex"), 0.0)
+    assert arrive(core, "r2") == []
+    assert core.handle(RequestCancelled("r1"), 1.0) == [Dispatch("r2", "w1", "not_flex")]
 
 
 class Stray:

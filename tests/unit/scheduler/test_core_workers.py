@@ -89,7 +89,7 @@ def test_a_retry_is_never_refused_for_a_full_queue_but_newcomers_are() -> None:
     assert isinstance(placed, Dispatch)
     [refused] = arrive(core, "r3")
     assert isinstance(refused, Reject)
-    assert refused.reason == "1 requests wait already, at most 0 may"
+    assert refused.reason == "requests waiting: 1, allowed: 0"
 
 
 def test_a_retry_past_its_deadline_is_refused_and_its_place_is_used() -> None:
@@ -163,6 +163,22 @@ def test_a_worker_that_changes_its_models_serves_the_new_ones_only() -> None:
     assert core.handle(RequestFinished("r1"), 1.0) == []
     assert arrive(core, "rn", model="n") == [Dispatch("rn", "w1", "only_worker")]
     assert core.handle(RequestFinished("r2"), 2.0) == [Dispatch("r4", "w2", "only_worker")]
+
+
+def test_a_model_that_its_only_worker_gave_up_has_none() -> None:
+    core = scheduler(ready("w1", 1, "m"))
+    arrive(core, "r1", "r2")
+    [refused] = core.handle(ready("w1", 1, "n"), 1.0)
+    assert isinstance(refused, Reject)
+    assert (refused.request_id, refused.cause) == ("r2", RejectCause.NO_WORKER)
+
+
+def test_a_place_that_a_failure_freed_goes_to_the_models_served_now() -> None:
+    core = scheduler(ready("w1", 1, "m"), ready("w2", 0, "m"))
+    arrive(core, "r1")
+    core.handle(ready("w1", 1, "n"), 1.0)
+    arrive(core, "rn", model="n")
+    assert core.handle(DispatchFailed("r1", "w1"), 2.0) == [Dispatch("rn", "w1", "only_worker")]
 
 
 def test_requests_wait_for_a_worker_that_may_return() -> None:

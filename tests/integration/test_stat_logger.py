@@ -1,0 +1,126 @@
+"""The stat logger fed with the structures of the vLLM that is installed, filled by vLLM's own code."""
+
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from metering.counter import EnergyReading
+from metering.meter import EnergyMeter
+from metering.track import CounterTrack
+from metering.vllm_plugin import session as session_module
+from metering.vllm_plugin.session import MeterSession
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [
+    pytest.mark.timeout(120),  # importing vLLM takes ten seconds and more
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # raised by what vLLM imports
+]
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeterSession:
+    recording = tmp_path / "recording.csv"
+    recording.write_text("seconds,component,energy_microjoules\n0,gpu,0\n3600,gpu,1\n")
+    one = MeterSession({"WATTLINE_METER": f"replay:{recording}"})
+    assert one._sampler is not None
+    one._sampler.stop()
+    assert one.meter is not None
+    track = CounterTrack(one.meter._tracks[0][0].info)
+    track.observe(EnergyReading(time.monotonic() - 1000, 0))  # so that hardly anything is extrapolated
+    one.meter = EnergyMeter([track])
+    monkeypatch.setitem(session_module._sessions, os.getpid(), one)
+    return one
+
+
+class Engine:
+    """Builds what vLLM's output loop hands to its stat loggers."""
+
+    def __init__(self, session: MeterSession) -> None:
+        from vllm.v1.engine import FinishReason  # noqa: PLC0415  # slow
+        from vllm.v1.metrics import stats  # noqa: PLC0415  # slow
+
+        from metering.vllm_plugin.stat_logger import EnergyStatLogger  # noqa: PLC0415  # slow
+
+        self.stats = stats
+        self.session = session
+        self.reason = FinishReason.STOP
+        config: Any = SimpleNamespace(model_config=SimpleNamespace(served_model_name=["tiny", "alias"]))
+        self.logger = EnergyStatLogger(config, 0)
+        self.logger.log_engine_initialized()
+        self.joules = 0.0
+
+    def scheduler(self, context_tokens: int, generating: int, left: int) -> Any:
+        scheduler = self.stats.SchedulerStats(num_running_reqs=left)
+        if context_tokens or generating:
+            scheduler.iteration_details = self.stats.SchedulerIterationDetails(
+                0, int(context_tokens > 0), context_tokens, generating, generating, elapsed_ms=2e6
+            )
+            self.spend(2.0)
+        return scheduler
+
+    def spend(self, joules: float) -> None:
+        assert self.session.meter is not None
+        self.joules += joules
+        self.session.meter._tracks[0][0].observe(EnergyReading(time.monotonic(), round(self.joules * 1e6)))
+
+    def output(self, request: Any, iteration: Any, at_seconds: float, *, first: bool) -> None:
+        from vllm.v1.engine import EngineCoreOutput  # noqa: PLC0415  # slow
+        from vllm.v1.metrics.stats import LoRARequestStates, PrefillStats  # noqa: PLC0415  # slow
+
+        prefill = PrefillStats() if first else None
+        if prefill is not None:
+            prefill.set(10, 4, 0)
+        output = EngineCoreOutput(request_id="engine", new_token_ids=[1], prefill_stats=prefill)
+        iteration.update_from_output(output, at_seconds, first, request, LoRARequestStates(), None)
+
+
+def test_vllms_statistics_become_energy_per_request(session: MeterSession) -> None:
+    engine = Engine(session)
+    meter = session.meter
+    assert meter is not None
+    assert session.model == "tiny"
+    meter.request_started("job-12", time.monotonic())
+    request = engine.stats.RequestStateStats(arrival_time=time.time())
+
+    engine.logger.record(engine.scheduler(4, 0, left=1), None)  # a chunk of the prompt: no output yet
+    first = engine.stats.IterationStats()
+    engine.output(request, first, 100.0, first=True)
+    engine.logger.record(engine.scheduler(2, 0, left=1), first)
+    last = engine.stats.IterationStats()
+    engine.output(request, last, 100.5, first=False)
+    last.update_from_finished_request(engine.reason, "cmpl-job-12-0", 10, 2, request, num_cached_tokens=4)
+    engine.logger.record(engine.scheduler(0, 1, left=0), last)
+    engine.logger.record(engine.scheduler(0, 0, left=0), None)
+
+    energy = meter.request_ended("job-12", time.monotonic())
+    assert energy.prefill_microjoules == pytest.approx(4_000_000, rel=1e-3)  # both chunks of six computed tokens
+    assert energy.decode_microjoules == pytest.approx(2_000_000, rel=1e-3)
+    assert (energy.prompt_tokens, energy.output_tokens) == (10, 2)
+    assert (session.running_requests, session.waiting_requests) == (0, 0)
+    (ledger,) = meter.ledgers
+    assert sum(ledger.accounts.values()) == ledger.assigned == pytest.approx(6_000_000, rel=1e-3)
+    assert ledger.in_flight == 0
+
+
+def test_a_surprise_in_vllms_statistics_stops_the_meter_and_not_the_engine(session: MeterSession) -> None:
+    engine = Engine(session)
+    engine.logger.record(engine.scheduler(4, 0, left=1), SimpleNamespace())
+    assert session.meter is None
+    assert "AttributeError" in session.unmeasured_reason
+    engine.logger.record(engine.stats.SchedulerStats(), None)
+
+
+def test_more_cached_than_prompt_tokens_costs_nothing(session: MeterSession) -> None:
+    engine = Engine(session)
+    assert session.meter is not None
+    session.meter.request_started("a", time.monotonic())
+    request = engine.stats.RequestStateStats()
+    iteration = engine.stats.IterationStats()
+    engine.output(request, iteration, 100.0, first=True)
+    iteration.update_from_finished_request(engine.reason, "chatcmpl-a", 10, 1, request, num_cached_tokens=16)
+    engine.logger.record(engine.scheduler(6, 0, left=0), iteration)
+    assert session.meter.request_ended("a", time.monotonic()).microjoules == 0

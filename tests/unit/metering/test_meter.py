@@ -1,0 +1,251 @@
+"""The meter's edges: requests cut off, sequences nobody asked for, and what it keeps."""
+
+import pytest
+
+from metering.counter import CounterInfo, EnergyReading
+from metering.meter import EnergyMeter
+from metering.step import EndedSequence, EngineStep
+from metering.track import CounterTrack
+
+WATTS = 100
+STEP_SECONDS = 0.1
+STEP_MICROJOULES = 10_000_000
+
+
+class Bench:
+    """A meter over an exact 100 W counter, and an engine that steps every 100 ms."""
+
+    def __init__(self) -> None:
+        info = CounterInfo(
+            "fake:0",
+            "gpu",
+            "replay",
+            measured=False,
+            update_period_seconds=0.1,
+            uncertainty_ratio=None,
+            description="100 W",
+        )
+        self.track = CounterTrack(info)
+        self.now_seconds = 0.0
+        self.observe()
+        self.meter = EnergyMeter([self.track])
+        self.meter.engine_ready(0.0)
+
+    def observe(self) -> None:
+        self.track.observe(EnergyReading(self.now_seconds, round(self.now_seconds * WATTS * 1_000_000)))
+
+    def step(self, *, prefill: int = 0, first: int = 0, prompt: int = 0, decode: int = 0, left: int = 1) -> None:
+        self.now_seconds = round(self.now_seconds + STEP_SECONDS, 6)
+        self.observe()
+        self.meter.step(
+            EngineStep(
+                ended_at_seconds=self.now_seconds,
+                duration_seconds=STEP_SECONDS,
+                prefill_tokens=prefill,
+                decode_sequences=decode,
+                first_tokens=first,
+                first_token_prompt_tokens=prompt,
+                inter_token_seconds=STEP_SECONDS if decode else None,
+                unfinished_sequences=left,
+            )
+        )
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self.meter.request_started(name, self.now_seconds)
+
+    def account(self, name: str) -> int:
+        return self.meter.ledgers[0].accounts[name]
+
+
+def ended(prompt: int = 10, steps: int = 0, *, prefill_done: bool = True) -> EndedSequence:
+    return EndedSequence(prompt, prompt, steps + 1, steps * STEP_SECONDS, prefill_done)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_meter_needs_a_counter() -> None:
+    with pytest.raises(ValueError, match="at least one counter"):
+        EnergyMeter([])
+
+
+def test_loading_idle_and_a_request_each_have_their_own(bench: Bench) -> None:
+    bench.now_seconds = 1.0
+    bench.observe()
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    bench.step(decode=1, left=0)
+    bench.meter.sequence_ended("a", ended(steps=1))
+    bench.meter.engine_idle(bench.now_seconds)
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    assert (energy.prefill_microjoules, energy.decode_microjoules) == (STEP_MICROJOULES, STEP_MICROJOULES)
+    assert energy.device_microjoules == 2 * STEP_MICROJOULES
+    assert (bench.account("idle"), bench.account("unattributed")) == (100_000_000, 0)
+
+
+def test_loading_ends_when_the_engine_is_ready() -> None:
+    bench = Bench()
+    bench.meter = EnergyMeter([bench.track])
+    bench.now_seconds = 2.0
+    bench.observe()
+    bench.meter.engine_ready(2.0)
+    bench.now_seconds = 3.0
+    bench.observe()
+    bench.meter.advance(3.0)
+    assert (bench.account("loading"), bench.account("idle")) == (200_000_000, 100_000_000)
+
+
+def test_a_request_cut_off_pays_for_the_step_that_was_running(bench: Bench) -> None:
+    bench.start("a", "b")
+    bench.step(prefill=20, first=2, prompt=20)
+    bench.step(decode=2)
+    bench.meter.sequence_cut_off("a", ended(steps=1))
+    bench.meter.request_aborted("a", bench.now_seconds)
+    bench.step(decode=2)
+    bench.step(decode=1)
+    (energy,) = bench.meter.recent
+    assert energy.outcome == "aborted"
+    assert (energy.prefill_microjoules, energy.decode_microjoules) == (STEP_MICROJOULES // 2, STEP_MICROJOULES)
+    bench.step(decode=1, left=0)
+    bench.meter.sequence_ended("b", ended(steps=4))
+    assert bench.meter.request_ended("b", bench.now_seconds).decode_microjoules == 3 * STEP_MICROJOULES
+
+
+def test_a_request_cut_off_exactly_as_it_finishes_pays_once(bench: Bench) -> None:
+    bench.start("a", "b")
+    bench.step(prefill=20, first=2, prompt=20)
+    bench.step(decode=2)
+    bench.meter.sequence_cut_off("a", ended(steps=1))
+    bench.meter.request_aborted("a", bench.now_seconds)
+    bench.step(decode=2)
+    bench.meter.sequence_ended("a", ended(steps=2))
+    bench.step(decode=1, left=0)
+    bench.meter.sequence_ended("b", ended(steps=3))
+    bench.meter.engine_idle(bench.now_seconds)
+    (aborted,) = bench.meter.recent
+    assert aborted.decode_microjoules == STEP_MICROJOULES
+    assert bench.meter.request_ended("b", bench.now_seconds).decode_microjoules == 2 * STEP_MICROJOULES
+    assert bench.account("unattributed") == 0
+    assert not bench.meter._unclaimed
+
+
+def test_one_sequence_of_several_may_finish_while_its_request_is_cut_off(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=20, first=2, prompt=20)
+    bench.step(decode=2)
+    for _ in range(2):
+        bench.meter.sequence_cut_off("a", ended(steps=1))
+    bench.meter.request_aborted("a", bench.now_seconds)
+    bench.step(decode=2)
+    bench.meter.sequence_ended("a", ended(steps=2))
+    bench.meter.engine_idle(bench.now_seconds)
+    (aborted,) = bench.meter.recent
+    assert (aborted.microjoules, aborted.output_tokens) == (3 * STEP_MICROJOULES, 5)
+
+
+def test_the_id_of_a_request_that_is_still_to_be_charged_is_not_free(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    bench.meter.sequence_cut_off("a", ended())
+    bench.meter.request_aborted("a", bench.now_seconds)
+    assert (bench.meter.is_open("a"), bench.meter.knows("a")) == (False, True)
+    bench.meter.engine_idle(bench.now_seconds)
+    assert not bench.meter.knows("a")
+
+
+def test_the_oldest_of_those_cut_off_before_their_first_token_was_being_computed(bench: Bench) -> None:
+    bench.start("old")
+    bench.step(prefill=10)
+    bench.start("queued")
+    for name in ("queued", "old"):
+        bench.meter.sequence_cut_off(name, ended(prefill_done=False))
+        bench.meter.request_aborted(name, bench.now_seconds)
+    bench.meter.engine_idle(bench.now_seconds)
+    assert {one.request_id: one.prefill_microjoules for one in bench.meter.recent} == {
+        "old": STEP_MICROJOULES,
+        "queued": 0,
+    }
+
+
+def test_a_prompt_cut_off_is_not_waited_for_for_ever(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=10)
+    bench.meter.sequence_cut_off("a", ended(prefill_done=False))
+    bench.meter.request_aborted("a", bench.now_seconds)
+    for _ in range(110):
+        bench.step(prefill=10, first=1, prompt=10, decode=1)
+    assert [one.request_id for one in bench.meter.recent] == ["a"]
+
+
+def test_energy_of_a_client_that_nobody_charged_is_settled_when_the_engine_is_empty(bench: Bench) -> None:
+    """Its abort went unnoticed; another request is still open in the server."""
+    bench.step(prefill=10, first=1, prompt=10)
+    bench.step(decode=1)
+    bench.start("open")
+    bench.meter.engine_idle(bench.now_seconds)
+    assert bench.meter.ledgers[0].in_flight == 0
+    assert bench.account("unattributed") == 2 * STEP_MICROJOULES
+
+
+def test_a_refused_request_leaves_no_trace(bench: Bench) -> None:
+    bench.start("a")
+    bench.meter.request_refused("a")
+    assert not bench.meter.recent
+    assert bench.meter.totals.aborted == 0
+    with pytest.raises(KeyError):
+        bench.meter.request_ended("a", 0.0)
+
+
+@pytest.mark.parametrize(("engine_id", "claimed"), [("resp_1_0", True), ("resp_1_12", True), ("resp_12_0", False)])
+def test_sequences_under_another_name_are_claimed_by_exactly_that_name(
+    bench: Bench, engine_id: str, *, claimed: bool
+) -> None:
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10, left=0)
+    bench.meter.sequence_ended(engine_id, ended())
+    assert bench.meter.has_ended_sequences("a", also_known_as="resp_1") is claimed
+    energy = bench.meter.request_ended("a", bench.now_seconds, also_known_as="resp_1")
+    assert energy.microjoules == (STEP_MICROJOULES if claimed else 0)
+
+
+def test_what_nobody_claims_is_bounded(bench: Bench) -> None:
+    bench.step(prefill=10, first=1, prompt=10)
+    for number in range(3_000):
+        bench.meter.sequence_ended(f"stranger-{number}", ended())
+    assert len(bench.meter._unclaimed) == 1024
+
+
+def test_steps_are_forgotten_under_a_load_that_never_pauses(bench: Bench) -> None:
+    bench.step(prefill=10, first=1, prompt=10)
+    for number in range(10_000):
+        if number % 10 == 0:
+            bench.start(f"r{number}")
+        bench.step(decode=1)
+        if number % 10 == 9:
+            bench.meter.request_ended(f"r{number - 9}", bench.now_seconds)
+    assert len(bench.meter._history._at) < 8_300
+
+
+def test_chunks_that_give_no_token_do_not_shift_the_clock(bench: Bench) -> None:
+    """A token's distance to the one before spans the steps between them, which only computed a long prompt."""
+    bench.start("a", "b")
+    bench.step(prefill=10, first=1, prompt=10)
+    for _ in range(3):
+        bench.step(prefill=10)
+    bench.now_seconds = round(bench.now_seconds + STEP_SECONDS, 6)
+    bench.observe()
+    bench.meter.step(EngineStep(bench.now_seconds, STEP_SECONDS, 0, 1, 0, 0, 4 * STEP_SECONDS, 1))
+    bench.meter.sequence_ended("a", ended(steps=4))
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    assert (energy.prefill_microjoules, energy.decode_microjoules) == (STEP_MICROJOULES, STEP_MICROJOULES)
+
+
+def test_power_is_known_only_while_every_counter_answers(bench: Bench) -> None:
+    bench.now_seconds = 1.0
+    bench.observe()
+    assert bench.meter.power_watts(1.0) == {"gpu": pytest.approx(100.0)}
+    silent = CounterTrack(bench.track.info)
+    assert EnergyMeter([bench.track, silent]).power_watts(1.0) == {"gpu": None}

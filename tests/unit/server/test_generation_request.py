@@ -1,0 +1,75 @@
+import json
+from typing import Any
+
+import pytest
+
+from server.api_error import ApiError
+from server.generation_request import GenerationRequest, parse_generation_request
+
+
+def parsed(**fields: Any) -> GenerationRequest:
+    return parse_generation_request(json.dumps(fields).encode())
+
+
+def refusal(body: bytes) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        parse_generation_request(body)
+    assert error.value.status == 400
+    assert "\n" not in error.value.message
+    return error.value
+
+
+def test_an_empty_object_has_defaults() -> None:
+    assert parsed() == GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
+
+
+def test_the_fields_that_route_a_request_are_read() -> None:
+    request = parsed(model="m", stream=True, service_tier="flex", max_tokens=7, messages=[{"x": [1, {}]}], other=None)
+    assert request == GenerationRequest("m", stream=True, tier="flex", max_output_tokens=7)
+
+
+def test_null_is_as_if_left_out() -> None:
+    assert parsed(model=None, stream=None, service_tier=None, max_tokens=None) == parsed()
+
+
+@pytest.mark.parametrize("tier", ["auto", "unheard-of", ""])
+def test_a_tier_we_do_not_know_is_the_engines_to_judge(tier: str) -> None:
+    assert parsed(service_tier=tier).tier == "default"
+
+
+@pytest.mark.parametrize("tier", ["default", "flex", "priority", "scale"])
+def test_openais_tiers_are_kept(tier: str) -> None:
+    assert parsed(service_tier=tier).tier == tier
+
+
+def test_each_api_names_the_limit_of_its_output_in_its_own_way() -> None:
+    assert parsed(max_tokens=3).max_output_tokens == 3
+    assert parsed(max_output_tokens=3).max_output_tokens == 3
+    assert parsed(max_completion_tokens=3, max_tokens=9).max_output_tokens == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{'a': 1}", b'{"a": 1}{', b"\xff", b'{"a": \x00}'])
+def test_what_is_not_json_is_said_to_be_that(body: bytes) -> None:
+    error = refusal(body)
+    assert (error.code, error.param) == ("invalid_json", None)
+    assert error.message.startswith("the body is not valid JSON: ")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"true"])
+def test_what_is_no_object_is_said_to_be_that(body: bytes) -> None:
+    error = refusal(body)
+    assert (error.code, error.param, error.message) == ("invalid_type", None, "the body must be a JSON object")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("model", 1), ("model", ["m"]), ("stream", "true"), ("stream", 1), ("max_tokens", "5"), ("max_tokens", True)],
+)
+def test_a_field_of_another_type_is_named(field: str, value: Any) -> None:
+    error = refusal(json.dumps({field: value}).encode())
+    assert (error.code, error.param) == ("invalid_type", field)
+    assert error.message.startswith(f"{field}: input should be a valid ")
+
+
+def test_what_a_caller_wrote_is_not_repeated() -> None:
+    assert "secret" not in refusal(b'{"model": ["secret"]}').message
