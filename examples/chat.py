@@ -24,6 +24,6 @@ for chunk in stream:
         print(chunk.choices[0].delta.content, end="", flush=True)
     if not chunk.choices:  # the usage chunk, last
         energy = (chunk.model_extra or {})["energy"]
-        label = "measured" if energy["measured"] else "estimated"
-        print(f"\n\n{energy['energy_joules']:.2f} J {label} by {energy['source']}", end="")
-        print(f", {energy['joules_per_output_token']:.3f} J per output token")
+        kind = "measured" if energy["measured"] else "not measured"
+        print(f"\n\n{energy['energy_joules']:.2f} J, {energy['joules_per_output_token']:.3f} J per output token", end="")
+        print(f" (source: {energy['source']}, {kind})")

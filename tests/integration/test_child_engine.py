@@ -263,4 +263,8 @@ async def test_nothing_outlives_the_process_that_started_it(number: signal.Signa
         await starter.wait()
     await eventually(lambda: nothing_left(int(session_id)), seconds=10.0)
     assert not is_alive(int(session_id))
-    assert not os.path.lexists(folder), "nor does its socket"
+    assert not is_there(folder), "nor does its socket"
+
+
+def is_there(folder: str) -> bool:
+    return Path(folder).exists()
