@@ -25,5 +25,7 @@ for chunk in stream:
     if not chunk.choices:  # the usage chunk, last
         energy = (chunk.model_extra or {})["energy"]
         kind = "measured" if energy["measured"] else "not measured"
-        print(f"\n\n{energy['energy_joules']:.2f} J, {energy['joules_per_output_token']:.3f} J per output token", end="")
+        print(
+            f"\n\n{energy['energy_joules']:.2f} J, {energy['joules_per_output_token']:.3f} J per output token", end=""
+        )
         print(f" (source: {energy['source']}, {kind})")

@@ -61,6 +61,14 @@ def caller_headers(raw_headers: Iterable[tuple[bytes, bytes]], request_id: str) 
     return kept
 
 
+def json_headers(headers: Headers) -> Headers:
+    """The same headers for a body that has become JSON."""
+    return [
+        *((name, value) for name, value in headers if name != b"content-type"),
+        (b"content-type", b"application/json"),
+    ]
+
+
 def header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes | None:
     """The first header of that lower-case name."""
     return next((value for name, value in headers if name.lower() == wanted), None)

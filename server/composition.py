@@ -59,7 +59,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
             metrics.dispatched(command.worker_id, command.reason)
 
     driver = SchedulerDriver(core, time.monotonic, count_dispatch)
-    proxy = Proxy(driver, roster, metrics, aborts, model.served_name if model else "default", settings.max_body_bytes)
+    proxy = Proxy(driver, roster, metrics, aborts, model.served_name if model else None, settings.max_body_bytes)
     engines = _engines(settings, model, on_engine_line)
     supervisors = tuple(_supervise(engine, driver, roster, settings.max_running_requests) for engine in engines)
     app = create_app(AppParts(roster, core, metrics, proxy))

@@ -19,10 +19,21 @@ from scheduler.errors import RejectedError, RequestGoneError
 from scheduler.events import RequestArrived
 from server.answer import Cost, StreamTail, cost_of_body
 from server.api_error import ApiError, normalised_error
-from server.asgi import Headers, Scope, Send, caller_headers, engine_headers, engine_target, header, send_whole
+from server.asgi import (
+    Headers,
+    Scope,
+    Send,
+    caller_headers,
+    engine_headers,
+    engine_target,
+    header,
+    json_headers,
+    send_whole,
+)
 from server.event_stream import EventStream
 from server.exchange_record import ExchangeRecord
 from server.held_stream import HeldStream
+from server.ledger_of_aborts import LedgerOfAborts
 from server.rejections import api_error
 from server.roster import Roster
 from workers.errors import EngineUnreachableError
@@ -35,10 +46,16 @@ class Exchange:
     """Serves one request to an engine route. `record` is filled in as it goes."""
 
     def __init__(
-        self, driver: SchedulerDriver, roster: Roster, record: ExchangeRecord, started_at_seconds: float
+        self,
+        driver: SchedulerDriver,
+        roster: Roster,
+        aborts: LedgerOfAborts,
+        record: ExchangeRecord,
+        started_at_seconds: float,
     ) -> None:
         self._driver = driver
         self._roster = roster
+        self._aborts = aborts
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._cost = Cost()
@@ -122,9 +139,12 @@ class Exchange:
             self._record.worker_id = dispatch.worker_id
             try:
                 await self._attempt(dispatch.worker_id, scope, body, arrival.request_id, send, held)
+                if self._record.outcome == "failed":
+                    self._aborts.expect(arrival.request_id, self._record)
                 return
             except EngineUnreachableError as error:
                 self._roster.suspect(dispatch.worker_id)
+                self._aborts.expect(arrival.request_id, self._record)
                 if attempt == _MAX_ATTEMPTS:
                     raise ApiError(502, f"the engine broke off {attempt} times: {error}", "engine_error") from error
                 dispatch = await self._place_again(arrival, dispatch, error)
@@ -158,8 +178,7 @@ class Exchange:
         headers = caller_headers(response.raw_headers, self._record.request_id)
         if response.status >= 400:
             body = normalised_error(response.status, body, path)
-            headers = [(name, value) for name, value in headers if name != b"content-type"]
-            headers.append((b"content-type", b"application/json"))
+            headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
             self._cost = cost_of_body(body)
             if self._cost == Cost() and not self._roster.is_metered(worker_id):

@@ -1,4 +1,4 @@
-"""Aborted requests whose energy the worker has yet to tell: nobody waits for their answer, but they are charged."""
+"""Requests cut off by their caller or by us, whose energy the worker has yet to tell: they are charged all the same."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +19,10 @@ class LedgerOfAborts:
     def __init__(self, charge: Callable[[ExchangeRecord, float], None]) -> None:
         self._charge = charge
         self._expected: OrderedDict[str, ExchangeRecord] = OrderedDict()
+
+    def knows(self, request_id: str) -> bool:
+        """Whether a report under this id would be booked."""
+        return request_id in self._expected
 
     def expect(self, request_id: str, record: ExchangeRecord) -> None:
         """A request was cut off; its worker will report what it used under this id."""

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from server.api_error import ApiError
+from server.pass_through import no_worker_ready
 from server.roster import Roster
 
 
@@ -15,13 +16,16 @@ async def list_models(roster: Roster) -> dict[str, Any]:
     """
     ready = roster.ready()
     if not ready:
-        raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
+        raise no_worker_ready()
     models: dict[str, dict[str, Any]] = {}
     for member in ready:
         if member.models <= models.keys() or member.client is None:
             continue
         listing = await member.client.get_json("/v1/models")
-        for model in listing["data"] if isinstance(listing, dict) else []:
+        if isinstance(listing, dict):
+            member.listing = list(listing["data"])
+        # An engine too busy to answer in time serves what it served before.
+        for model in member.listing:
             models.setdefault(str(model["id"]), model)
     return {"object": "list", "data": list(models.values())}
 

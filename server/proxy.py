@@ -6,23 +6,17 @@ import secrets
 import time
 from typing import Final
 
-import aiohttp
-
 from scheduler.driver import SchedulerDriver
 from scheduler.events import RequestArrived
-from server.api_error import ApiError, normalised_error
+from server.api_error import ApiError
 from server.asgi import (
     App,
     Receive,
     Scope,
     Send,
-    caller_headers,
-    engine_headers,
-    engine_target,
     header,
     read_body,
     send_error,
-    send_whole,
 )
 from server.disconnect import DisconnectWatch
 from server.exchange import Exchange
@@ -30,8 +24,8 @@ from server.exchange_record import ExchangeRecord
 from server.generation_request import GenerationRequest, parse_generation_request
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
+from server.pass_through import no_worker_ready, pass_through
 from server.roster import Roster
-from workers.errors import EngineUnreachableError
 
 _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 # Label values for metrics: a closed set, whatever path a caller makes up.
@@ -54,7 +48,7 @@ _NO_KEYS_TENANT: Final = "anonymous"
 class Proxy:
     """Serves requests of any method under `/v1`.
 
-    `default_model` is what a request that names no model means.
+    `configured_model` is the one we start engines for, None where engines are attached.
     """
 
     def __init__(
@@ -63,14 +57,14 @@ class Proxy:
         roster: Roster,
         metrics: ServerMetrics,
         aborts: LedgerOfAborts,
-        default_model: str,
+        configured_model: str | None,
         max_body_bytes: int,
     ) -> None:
         self._driver = driver
         self._roster = roster
         self._metrics = metrics
         self._aborts = aborts
-        self._default_model = default_model
+        self._configured_model = configured_model
         self._max_body_bytes = max_body_bytes
         self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
 
@@ -80,13 +74,18 @@ class Proxy:
             given.decode("ascii") if given is not None and _VALID_REQUEST_ID.match(given) else secrets.token_hex(16)
         )
         try:
-            body = await read_body(receive, scope["headers"], self._max_body_bytes)
-            if scope["method"] == "POST":
-                await self._scheduled(scope, receive, send, request_id, body)
-            else:
-                await self._passed_through(scope, send, request_id, body)
+            await self._serve(scope, receive, send, request_id)
         except ApiError as error:
             await send_error(send, error, request_id)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        if scope["method"] not in _METHODS:
+            raise ApiError(405, f"{scope['method']} is not allowed on {scope['path']}")
+        body = await read_body(receive, scope["headers"], self._max_body_bytes)
+        if scope["method"] == "POST":
+            await self._scheduled(scope, receive, send, request_id, body)
+        else:
+            await pass_through(self._roster, scope, receive, send, request_id, body)
 
     def interrupt(self, error: ApiError) -> None:
         """End every request in flight with this error, now. They are charged like aborted ones."""
@@ -99,7 +98,7 @@ class Proxy:
     async def _scheduled(self, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes) -> None:
         started = time.monotonic()
         request = self._parse(scope, body)
-        model = request.model or self._default_model
+        model = request.model or self._only_model()
         path = scope["path"]
         record = ExchangeRecord(
             request_id=request_id,
@@ -108,12 +107,14 @@ class Proxy:
             model=model,
             tier=request.tier,
         )
-        # Two callers may use the same id; the engine and the scheduler must tell them apart.
-        unique_id = request_id if request_id not in self._exchanges else f"{request_id[:100]}.{secrets.token_hex(4)}"
+        # Two callers may use the same id, and one of them leave; engine, scheduler and charges must tell them apart.
+        unique_id = request_id
+        if request_id in self._exchanges or self._aborts.knows(request_id):
+            unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
         arrival = RequestArrived(
             unique_id, model, request.tier, prompt_bytes=len(body), max_output_tokens=request.max_output_tokens
         )
-        exchange = Exchange(self._driver, self._roster, record, started)
+        exchange = Exchange(self._driver, self._roster, self._aborts, record, started)
         self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
@@ -137,35 +138,21 @@ class Proxy:
 
     def _parse(self, scope: Scope, body: bytes) -> GenerationRequest:
         content_type = header(scope["headers"], b"content-type") or b"application/json"
-        if b"json" not in content_type:
+        if not body or b"json" not in content_type:
             return GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
         return parse_generation_request(body)
 
     def _serves(self, model: str) -> bool:
-        return model == self._default_model or any(model in member.models for member in self._roster.members())
+        return model == self._configured_model or any(model in member.models for member in self._roster.members())
 
-    # -- passed through ------------------------------------------------------------------------------------------
-
-    async def _passed_through(self, scope: Scope, send: Send, request_id: str, body: bytes) -> None:
-        ready = self._roster.ready()
-        if not ready:
-            raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
-        client = self._roster.client(ready[0].worker_id)
-        if client is None:
-            raise ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
-        target, headers_out = engine_target(scope), engine_headers(scope["headers"], request_id)
-        try:
-            response = await client.send(scope["method"], target, headers_out, body)
-            async with response:
-                answer = await response.read()
-        except (EngineUnreachableError, aiohttp.ClientError, OSError) as error:
-            raise ApiError(502, f"the engine could not be reached: {error}", "engine_error") from error
-        headers = caller_headers(response.raw_headers, request_id)
-        if response.status >= 400:
-            answer = normalised_error(response.status, answer, scope["path"])
-            headers = [(name, value) for name, value in headers if name != b"content-type"]
-            headers.append((b"content-type", b"application/json"))
-        await send_whole(send, response.status, headers, answer)
+    def _only_model(self) -> str:
+        """What a request means that names no model, as vLLM lets it."""
+        if self._configured_model is not None:
+            return self._configured_model
+        for member in self._roster.members():
+            if member.models:
+                return min(member.models)
+        raise no_worker_ready()
 
 
 class ProxyMiddleware:
@@ -179,7 +166,7 @@ class ProxyMiddleware:
         self._proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _ENGINES_PATH.match(scope["path"]) and scope["method"] in _METHODS:
+        if scope["type"] == "http" and _ENGINES_PATH.match(scope["path"]):
             await self._proxy(scope, receive, send)
         else:
             await self._app(scope, receive, send)

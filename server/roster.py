@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from scheduler.events import WorkerReported
 from server.worker_energy import WorkerEnergy
@@ -26,6 +26,7 @@ class Member:
     client: EngineClient | None = None
     metered: bool = False
     models: frozenset[str] = field(default_factory=frozenset)
+    listing: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def worker_id(self) -> str:
@@ -72,6 +73,7 @@ class Roster:
         stale, member.client = member.client, EngineClient(member.supervisor.engine.address)
         member.metered = ready.metered
         member.models = ready.models
+        member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         if stale is not None:
             asyncio.get_running_loop().create_task(stale.close(), name=f"close the old connections of {worker_id}")
 

@@ -54,11 +54,7 @@ class EngineClient:
         """
         url = self._url(target)
         try:
-            try:
-                return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
-            except aiohttp.ServerDisconnectedError:
-                # Most likely an idle connection that the engine closed just as we took it: once more, on another one.
-                return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+            return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
 

@@ -109,7 +109,6 @@ async def test_a_repeated_header_arrives_as_often(client: aiohttp.ClientSession,
     assert upstream.seen[0].header("x-twice") == ["1", "2"]
 
 
-@pytest.mark.xfail(reason="an empty body is refused as malformed JSON")
 async def test_a_post_without_a_body_reaches_the_engine(
     client: aiohttp.ClientSession, upstream: ScriptedEngine
 ) -> None:
@@ -117,7 +116,6 @@ async def test_a_post_without_a_body_reaches_the_engine(
     assert (answer.status, upstream.seen[-1].target) == (200, "/v1/responses/resp_1/cancel")
 
 
-@pytest.mark.xfail(reason="attached workers: a model called `default` is looked for")
 @pytest.mark.parametrize("content_type", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
 async def test_a_post_that_names_no_model_goes_to_the_one_that_is_served(
     client: aiohttp.ClientSession, upstream: ScriptedEngine, content_type: str
@@ -135,7 +133,6 @@ async def test_expecting_100_continue_is_between_the_caller_and_us(
     assert upstream.seen[0].header("expect") == []
 
 
-@pytest.mark.xfail(reason="what is not scheduled is read to its end first")
 async def test_a_stream_that_is_fetched_with_get_is_relayed_as_it_comes(
     client: aiohttp.ClientSession, upstream: ScriptedEngine
 ) -> None:

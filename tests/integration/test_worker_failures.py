@@ -80,7 +80,6 @@ async def test_a_stream_that_breaks_off_inside_an_event_still_ends_with_a_readab
         assert (await ask(client, CHAT, HELLO)).status == 200
 
 
-@pytest.mark.xfail(reason="only aborted requests are matched with workers' reports")
 async def test_what_a_broken_answer_used_is_charged(tmp_path: Path) -> None:
     async with (
         fake_engine(tmp_path, "--decode-tokens-per-second", "50") as engine,

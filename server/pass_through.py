@@ -1,0 +1,77 @@
+"""Requests that read or manage rather than generate: they go straight to a ready worker, unscheduled and uncounted."""
+
+import asyncio
+
+import aiohttp
+
+from server.api_error import ApiError, normalised_error
+from server.asgi import (
+    Receive,
+    Scope,
+    Send,
+    caller_headers,
+    engine_headers,
+    engine_target,
+    header,
+    json_headers,
+    send_whole,
+)
+from server.disconnect import DisconnectWatch
+from server.roster import Roster
+from workers.errors import EngineUnreachableError
+
+
+def no_worker_ready() -> ApiError:
+    """The answer while every worker is starting or lost."""
+    return ApiError(503, "no worker is ready yet", "no_worker", headers={"Retry-After": "10"})
+
+
+async def pass_through(
+    roster: Roster, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes
+) -> None:
+    """Relay one request to the first ready worker, an event stream as it comes, anything else whole.
+
+    Raises:
+        ApiError: no worker is ready, or it could not be reached, and nothing was sent to the caller.
+    """
+    client = next((member.client for member in roster.ready()), None)
+    if client is None:
+        raise no_worker_ready()
+    watch = DisconnectWatch(receive)
+    try:
+        response = await client.send(
+            scope["method"], engine_target(scope), engine_headers(scope["headers"], request_id), body
+        )
+        async with response:
+            if (header(response.raw_headers, b"content-type") or b"").startswith(b"text/event-stream"):
+                await _relay_stream(response, send, request_id)
+            else:
+                await _relay_whole(response, scope["path"], send, request_id)
+    except (EngineUnreachableError, aiohttp.ClientError, OSError) as error:
+        raise ApiError(502, f"the engine could not be reached: {error}", "engine_error") from error
+    except asyncio.CancelledError:
+        if not watch.is_gone:
+            raise
+    finally:
+        watch.close()
+
+
+async def _relay_whole(response: aiohttp.ClientResponse, path: str, send: Send, request_id: str) -> None:
+    answer = await response.read()
+    headers = caller_headers(response.raw_headers, request_id)
+    if response.status >= 400:
+        answer = normalised_error(response.status, answer, path)
+        headers = json_headers(headers)
+    await send_whole(send, response.status, headers, answer)
+
+
+async def _relay_stream(response: aiohttp.ClientResponse, send: Send, request_id: str) -> None:
+    headers = [*caller_headers(response.raw_headers, request_id), (b"x-accel-buffering", b"no")]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    try:
+        async for chunk in response.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except (aiohttp.ClientError, OSError):
+        error = ApiError(502, "the engine broke off in mid-stream", "engine_error")
+        await send({"type": "http.response.body", "body": b"data: " + error.body() + b"\n\n", "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
