@@ -10,10 +10,10 @@ step or idle time. Nothing is ever booked twice, lost or taken back.
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from metering.block import RequestEnergy
+from metering.charges import Charges, OpenRequest, RequestTotals
 from metering.counter import MICROJOULES_PER_JOULE, CounterInfo
 from metering.history import StepHistory
 from metering.ledger import ComponentLedger, StepPrice
@@ -26,47 +26,6 @@ _RECENT_REQUESTS: Final = 256
 _MAX_UNCLAIMED: Final = 1024
 # A request cut off in the middle of its prefill is charged once prefill pauses; under constant load, after this.
 _ABORT_PATIENCE_SECONDS: Final = 10.0
-
-
-@dataclass(slots=True)
-class _Charges:
-    """What a request owes so far, per component index, and the tokens it paid for."""
-
-    prefill: list[int]
-    decode: list[int]
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    sequences: int = 0
-
-    def add(self, other: "_Charges") -> None:
-        self.prefill = [a + b for a, b in zip(self.prefill, other.prefill, strict=True)]
-        self.decode = [a + b for a, b in zip(self.decode, other.decode, strict=True)]
-        self.prompt_tokens += other.prompt_tokens
-        self.output_tokens += other.output_tokens
-        self.sequences += other.sequences
-
-
-@dataclass(slots=True)
-class _OpenRequest:
-    started_at_seconds: float
-    assigned_at_start: int
-    first_row: int
-    charges: _Charges
-    cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
-    aborted_at_seconds: float = 0.0
-    last_step_seen: bool = False  # of a request cut off: the step that it still took part in has been booked
-
-
-@dataclass(slots=True)
-class RequestTotals:
-    """How many requests ended, how, and what they were charged."""
-
-    completed: int = 0
-    aborted: int = 0
-    completed_microjoules: int = 0
-    aborted_microjoules: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
 
 
 class EnergyMeter:
@@ -86,9 +45,9 @@ class EnergyMeter:
         self.recent: deque[RequestEnergy] = deque(maxlen=_RECENT_REQUESTS)
         self._history = StepHistory(len(self.components))
         self._cost = PhaseCostModel()
-        self._open: OrderedDict[str, _OpenRequest] = OrderedDict()
-        self._aborting: dict[str, _OpenRequest] = {}
-        self._unclaimed: OrderedDict[str, _Charges] = OrderedDict()
+        self._open: OrderedDict[str, OpenRequest] = OrderedDict()
+        self._aborting: dict[str, OpenRequest] = {}
+        self._unclaimed: OrderedDict[str, Charges] = OrderedDict()
         self._loading = True
         self._busy = False
         self._prefill_seen = False  # in the latest step
@@ -151,7 +110,7 @@ class EnergyMeter:
         charges = self._charge(first_row, ended)
         request = self._open.get(request_id)
         if request is None and (request := self._aborting.get(request_id)) is not None:
-            _strike_off(request, first_row, ended)
+            request.strike_off(first_row, ended)
         if request is not None:
             request.charges.add(charges)
             return
@@ -165,7 +124,7 @@ class EnergyMeter:
     def request_started(self, request_id: str, now_seconds: float) -> None:
         """A request entered the server. Its id must be one that the meter does not know."""
         self.advance(now_seconds)
-        self._open[request_id] = _OpenRequest(
+        self._open[request_id] = OpenRequest(
             started_at_seconds=now_seconds,
             assigned_at_start=sum(ledger.assigned for ledger in self.ledgers),
             first_row=self._history.last_index,
@@ -256,8 +215,8 @@ class EnergyMeter:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _no_charges(self) -> _Charges:
-        return _Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
+    def _no_charges(self) -> Charges:
+        return Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
 
     def _unclaimed_of(self, engine_name: str | None) -> list[str]:
         """Ids of unclaimed sequences that are an engine's name for a request with an index after it."""
@@ -265,7 +224,7 @@ class EnergyMeter:
             return []
         return [name for name in self._unclaimed if name.rpartition("_")[0] == engine_name]
 
-    def _claim(self, request: _OpenRequest, engine_name: str | None) -> None:
+    def _claim(self, request: OpenRequest, engine_name: str | None) -> None:
         for name in self._unclaimed_of(engine_name):
             request.charges.add(self._unclaimed.pop(name))
 
@@ -305,7 +264,7 @@ class EnergyMeter:
         for index, ledger in enumerate(self.ledgers):
             ledger.spend("unattributed", max(0, self._estimate(index, until_seconds) - ledger.assigned))
 
-    def _charge(self, first_row: int, ended: EndedSequence) -> _Charges:
+    def _charge(self, first_row: int, ended: EndedSequence) -> Charges:
         charges = self._no_charges()
         for index, (ledger, price) in enumerate(zip(self.ledgers, self._history.prices(first_row), strict=True)):
             charges.prefill[index], charges.decode[index] = ledger.charge(price, ended.computed_prompt_tokens)
@@ -319,7 +278,7 @@ class EnergyMeter:
 
         Of several that were cut off before their first token the oldest was the one being computed.
         """
-        closing: list[tuple[str, _OpenRequest]] = []
+        closing: list[tuple[str, OpenRequest]] = []
         for request_id, request in self._aborting.items():
             if not request.last_step_seen and not engine_empty:
                 continue
@@ -339,13 +298,13 @@ class EnergyMeter:
             for ledger in self.ledgers:
                 ledger.disown(ledger.abandon_prefills())
 
-    def _charge_abandoned_prefill(self, request: _OpenRequest) -> None:
+    def _charge_abandoned_prefill(self, request: OpenRequest) -> None:
         if not request.cut_off:
             return
         for index, ledger in enumerate(self.ledgers):
             request.charges.prefill[index] += ledger.charge_prefill(ledger.abandon_prefills())
 
-    def _close(self, request_id: str, request: _OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
+    def _close(self, request_id: str, request: OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
         charges = request.charges
         duration = max(0.0, now_seconds - request.started_at_seconds)
         energy = RequestEnergy(
@@ -386,10 +345,3 @@ class EnergyMeter:
             return None
         edge = self._info.update_period_seconds / duration_seconds if duration_seconds > 0 else 1.0
         return float(min(1.0, (steady * steady + edge * edge) ** 0.5))
-
-
-def _strike_off(request: _OpenRequest, first_row: int, ended: EndedSequence) -> None:
-    """A sequence noted as cut off has ended by itself before the engine heard of the abort: it is charged already."""
-    alike = [one for one in request.cut_off if one[1].prompt_tokens == ended.prompt_tokens]
-    if alike:
-        request.cut_off.remove(min(alike, key=lambda one: abs(one[0] - first_row)))

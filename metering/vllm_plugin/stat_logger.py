@@ -24,9 +24,11 @@ logger = logging.getLogger("wattline.metering")
 class EnergyStatLogger(StatLoggerBase):
     """The stat logger vLLM loads from the entry point group `vllm.stat_logger_plugins`."""
 
-    def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:  # noqa: ARG002  # vLLM's signature
+    def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:
         self._session: MeterSession = process_session()
         names = vllm_config.model_config.served_model_name
+        if engine_index > 0:  # their steps overlap in time, and one counter reading cannot be split between them
+            self._session.fail("several data-parallel engines in one vLLM server are not told apart yet")
         _silence_iteration_lines()
         self._session.model = names if isinstance(names, str) else names[0]
 

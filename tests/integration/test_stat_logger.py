@@ -124,3 +124,14 @@ def test_more_cached_than_prompt_tokens_costs_nothing(session: MeterSession) -> 
     iteration.update_from_finished_request(engine.reason, "chatcmpl-a", 10, 1, request, num_cached_tokens=16)
     engine.logger.record(engine.scheduler(6, 0, left=0), iteration)
     assert session.meter.request_ended("a", time.monotonic()).microjoules == 0
+
+
+def test_a_second_engine_in_the_same_server_makes_energy_unknown_with_the_reason(session: MeterSession) -> None:
+    from metering.vllm_plugin.stat_logger import EnergyStatLogger  # noqa: PLC0415  # slow
+
+    config: Any = SimpleNamespace(model_config=SimpleNamespace(served_model_name="tiny"))
+    EnergyStatLogger(config, 0)
+    assert session.meter is not None
+    EnergyStatLogger(config, 1)
+    assert session.meter is None
+    assert b"data-parallel" in session.unknown_block()

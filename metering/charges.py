@@ -1,0 +1,54 @@
+"""What requests owe while they run, and what they came to. Plain values that the meter fills in."""
+
+from dataclasses import dataclass, field
+
+from metering.step import EndedSequence
+
+
+@dataclass(slots=True)
+class Charges:
+    """What a request owes so far, per component index, and the tokens it paid for."""
+
+    prefill: list[int]
+    decode: list[int]
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    sequences: int = 0
+
+    def add(self, other: "Charges") -> None:
+        self.prefill = [a + b for a, b in zip(self.prefill, other.prefill, strict=True)]
+        self.decode = [a + b for a, b in zip(self.decode, other.decode, strict=True)]
+        self.prompt_tokens += other.prompt_tokens
+        self.output_tokens += other.output_tokens
+        self.sequences += other.sequences
+
+
+@dataclass(slots=True)
+class OpenRequest:
+    """A request in flight, or cut off and still to be charged. Rows are indices into the step history."""
+
+    started_at_seconds: float
+    assigned_at_start: int
+    first_row: int
+    charges: Charges
+    cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
+    aborted_at_seconds: float = 0.0
+    last_step_seen: bool = False  # of a request cut off: the step that it still took part in has been booked
+
+    def strike_off(self, first_row: int, ended: EndedSequence) -> None:
+        """A sequence noted as cut off ended by itself before the engine heard of the abort: it is charged already."""
+        alike = [one for one in self.cut_off if one[1].prompt_tokens == ended.prompt_tokens]
+        if alike:
+            self.cut_off.remove(min(alike, key=lambda one: abs(one[0] - first_row)))
+
+
+@dataclass(slots=True)
+class RequestTotals:
+    """How many requests ended, how, and what they were charged."""
+
+    completed: int = 0
+    aborted: int = 0
+    completed_microjoules: int = 0
+    aborted_microjoules: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
