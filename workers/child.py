@@ -15,6 +15,9 @@ from workers.guardian import kill_session
 _KEPT_LINES: Final = 200
 # A line longer than this is an engine's mistake; it is cut, not waited for.
 _MAX_LINE_BYTES: Final = 64 * 1024
+# Only a process stuck in the kernel outlives SIGKILL for longer, and waiting for that one would not help.
+_KILL_SECONDS: Final = 2.0
+_KILL_POLL_SECONDS: Final = 0.01
 
 
 class GuardedChild:
@@ -87,7 +90,7 @@ class GuardedChild:
                 self._process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), grace_seconds)
-        kill_session(self._process.pid)
+        await self._clear_session(self._process.pid)
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -97,6 +100,12 @@ class GuardedChild:
             await asyncio.gather(self._reader, return_exceptions=True)
         if self._output is not None:
             self._output.close()
+
+    async def _clear_session(self, session_id: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_SECONDS):
+                while not kill_session(session_id):  # noqa: ASYNC110  # the kernel sets no asyncio.Event
+                    await asyncio.sleep(_KILL_POLL_SECONDS)
 
     async def _read_lines(self, lines: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
         while True:

@@ -19,6 +19,9 @@ from typing import Final, NoReturn
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE_SECONDS: Final = 8.0
 _POLL_SECONDS: Final = 0.05
+# Only a process stuck in the kernel outlives SIGKILL for longer, and waiting for that one would not help.
+_KILL_SECONDS: Final = 2.0
+_KILL_POLL_SECONDS: Final = 0.01
 
 
 def session_processes(session_id: int, proc: Path = Path("/proc")) -> list[int]:
@@ -36,13 +39,18 @@ def session_processes(session_id: int, proc: Path = Path("/proc")) -> list[int]:
     return found
 
 
-def kill_session(session_id: int) -> None:
-    """SIGKILL every process of a session but its leader."""
-    for pid in session_processes(session_id):
+def kill_session(session_id: int) -> bool:
+    """SIGKILL every process of a session but its leader; true when there was none left to kill.
+
+    A process may start another one while we look, and takes a moment to die: call again until true.
+    """
+    processes = session_processes(session_id)
+    for pid in processes:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+    return not processes
 
 
 def die_with_parent(signal_number: int) -> None:
@@ -74,7 +82,10 @@ def _guard(folder: Path, command: list[str]) -> int:
         if deadline is not None and time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)
-    kill_session(guardian)
+    give_up_at = time.monotonic() + _KILL_SECONDS
+    while not kill_session(guardian) and time.monotonic() < give_up_at:
+        engine.poll()  # reap it: a zombie of ours no longer counts
+        time.sleep(_KILL_POLL_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
     code = engine.wait()
     return 0 if deadline is not None else code if code >= 0 else 128 - code
