@@ -14,6 +14,7 @@ ATTRIBUTION_METHOD: Final = "step_prorated"
 class RequestEnergy:
     """One request's energy, in integer microjoules, and what it is to be compared with.
 
+    `unknown_reason` is set where the counter was silent for part of the request: what was booked to it is then not all.
     `device_microjoules` is everything the device spent while the request was in flight. `outcome` is `completed` or
     `aborted`.
     """
@@ -30,6 +31,7 @@ class RequestEnergy:
     source: str
     measured: bool
     uncertainty_ratio: float | None
+    unknown_reason: str | None = None
 
     @property
     def microjoules(self) -> int:
@@ -37,6 +39,8 @@ class RequestEnergy:
 
     def to_block(self) -> dict[str, Any]:
         """The `energy` object of a response. Joules carry all six decimals, so that sums stay exact."""
+        if self.unknown_reason is not None:
+            return unknown_energy_block(self.unknown_reason)
         joules = self.microjoules / MICROJOULES_PER_JOULE
         per_token = round(joules / self.output_tokens, 9) if self.output_tokens else None
         watts = round(joules / self.duration_seconds, 3) if self.duration_seconds > 0 else None

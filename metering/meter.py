@@ -22,6 +22,9 @@ from metering.step import EndedSequence, EngineStep
 from metering.track import CounterTrack
 
 _RECENT_REQUESTS: Final = 256
+# The front end asks once a second; so many callers may leave in between and still be charged.
+_RECENT_ABORTS: Final = 1024
+_OUTAGE: Final = "the energy counter did not answer while the request ran"
 # Sequences that ended under an id no open request has; their energy is booked, only their owner is unknown.
 _MAX_UNCLAIMED: Final = 1024
 # A request cut off in the middle of its prefill is charged once prefill pauses; under constant load, after this.
@@ -43,6 +46,7 @@ class EnergyMeter:
         self.ledgers = [ComponentLedger() for _ in self.components]
         self.totals = RequestTotals()
         self.recent: deque[RequestEnergy] = deque(maxlen=_RECENT_REQUESTS)
+        self.recent_aborts: deque[RequestEnergy] = deque(maxlen=_RECENT_ABORTS)
         self._history = StepHistory(len(self.components))
         self._cost = PhaseCostModel()
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
@@ -51,6 +55,8 @@ class EnergyMeter:
         self._loading = True
         self._busy = False
         self._prefill_seen = False  # in the latest step
+        self._is_blind = False
+        self._last_blind_at_seconds = float("-inf")
         self._remembered_at_seconds: float | None = None
 
     # -- the engine's life ---------------------------------------------------------------------------------------
@@ -71,6 +77,7 @@ class EnergyMeter:
     def step(self, step: EngineStep) -> None:
         """Take in one engine step; the sequences that ended with it come right after, through `sequence_ended`."""
         self._settle_aborted(now_seconds=step.ended_at_seconds)
+        self._mind_outages(step.ended_at_seconds)
         self._loading = False
         started = step.ended_at_seconds - step.duration_seconds if step.duration_seconds is not None else None
         if not self._busy and started is not None:
@@ -249,14 +256,23 @@ class EnergyMeter:
     def _estimate(self, component: int, at_seconds: float) -> int:
         return sum(track.estimate_microjoules(at_seconds) for track in self._tracks[component])
 
+    def _mind_outages(self, at_seconds: float) -> None:
+        """A counter that was silent for long tells, when it is back, of energy whose owners nobody can know."""
+        is_blind = any(track.is_blind(at_seconds) for tracks in self._tracks for track in tracks)
+        if self._is_blind and not is_blind:
+            for index, ledger in enumerate(self.ledgers):
+                ledger.spend("unattributed", max(0, self._confirmed(index) - ledger.assigned))
+        if is_blind:
+            self._last_blind_at_seconds = at_seconds
+        self._is_blind = is_blind
+
+    def _confirmed(self, component: int) -> int:
+        return sum(track.confirmed_microjoules() for track in self._tracks[component])
+
     def _spend_without_requests(self, until_seconds: float, *, confirmed_only: bool = False) -> None:
         account = "loading" if self._loading else "idle"
         for index, ledger in enumerate(self.ledgers):
-            reached = (
-                sum(track.confirmed_microjoules() for track in self._tracks[index])
-                if confirmed_only
-                else self._estimate(index, until_seconds)
-            )
+            reached = self._confirmed(index) if confirmed_only else self._estimate(index, until_seconds)
             ledger.spend(account, max(0, reached - ledger.assigned))
 
     def _spend_overhead(self, until_seconds: float) -> None:
@@ -322,6 +338,7 @@ class EnergyMeter:
             source=self._info.source,
             measured=self._info.measured,
             uncertainty_ratio=self._uncertainty(duration),
+            unknown_reason=_OUTAGE if request.started_at_seconds <= self._last_blind_at_seconds else None,
         )
         self._count(energy)
         return energy
@@ -334,6 +351,7 @@ class EnergyMeter:
         else:
             totals.aborted += 1
             totals.aborted_microjoules += energy.microjoules
+            self.recent_aborts.append(energy)
         totals.prompt_tokens += energy.prompt_tokens
         totals.output_tokens += energy.output_tokens
         self.recent.append(energy)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from metering.block import RequestEnergy
 from metering.meter import EnergyMeter
 
 
@@ -33,15 +34,17 @@ def telemetry(meter: EnergyMeter | None, unmeasured_reason: str, now_seconds: fl
             "aborted": totals.aborted_microjoules,
         },
         "tokens_total": {"prompt": totals.prompt_tokens, "output": totals.output_tokens},
-        "recent_requests": [
-            {
-                "request_id": request.request_id,
-                "outcome": request.outcome,
-                "prefill_microjoules": request.prefill_microjoules,
-                "decode_microjoules": request.decode_microjoules,
-                "prompt_tokens": request.prompt_tokens,
-                "output_tokens": request.output_tokens,
-            }
-            for request in meter.recent
-        ],
+        "recent_requests": [_summary(request) for request in meter.recent],
+        "recent_aborts": [_summary(request) for request in meter.recent_aborts],
+    }
+
+
+def _summary(request: RequestEnergy) -> dict[str, Any]:
+    return {
+        "request_id": request.request_id,
+        "outcome": request.outcome,
+        "prefill_microjoules": request.prefill_microjoules,
+        "decode_microjoules": request.decode_microjoules,
+        "prompt_tokens": request.prompt_tokens,
+        "output_tokens": request.output_tokens,
     }

@@ -16,7 +16,7 @@ _KEPT_POINTS: Final = 2400
 # No single accelerator board or socket draws this much; a faster rise is a fault of the counter.
 _IMPLAUSIBLE_WATTS: Final = 20_000.0
 # How far past the last reading the last known power is believed.
-_EXTRAPOLATION_LIMIT_SECONDS: Final = 1.0
+_EXTRAPOLATION_LIMIT_SECONDS: Final = 3.0
 # Power is the slope over at least this much time, so that one clock tick of a coarse counter does not rule it.
 _POWER_WINDOW_SECONDS: Final = 0.25
 
@@ -80,6 +80,11 @@ class CounterTrack:
                 ahead = min(at_seconds - last_at, _EXTRAPOLATION_LIMIT_SECONDS)
                 return last_energy + int(ahead * self._microwatts())
             return self._interpolate(at_seconds)
+
+    def is_blind(self, at_seconds: float) -> bool:
+        """Whether the counter has been silent for so long that its energy at this instant is not known."""
+        with self._lock:
+            return not self._points or at_seconds - self._points[-1][0] > _EXTRAPOLATION_LIMIT_SECONDS
 
     def power_watts(self, now_seconds: float) -> float | None:
         """Mean power over the last quarter second, or None when the counter no longer answers."""

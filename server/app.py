@@ -50,10 +50,10 @@ def _add_operations(app: FastAPI, parts: AppParts) -> None:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready", summary="Ready: at least one worker can serve.")
+    @app.get("/ready", summary="Ready: at least one worker can serve, and the server is not stopping.")
     async def ready() -> JSONResponse:
         workers = [{"id": m.worker_id, "state": m.supervisor.state.value} for m in parts.roster.members()]
-        is_ready = bool(parts.roster.ready())
+        is_ready = bool(parts.roster.ready()) and not parts.scheduler.snapshot().is_draining
         return JSONResponse({"ready": is_ready, "workers": workers}, status_code=200 if is_ready else 503)
 
     @app.get("/metrics", summary="Totals for Prometheus.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 from server.api_error import ApiError
 
@@ -33,7 +34,11 @@ _NOT_FOR_CALLERS: Final = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 
 
 def engine_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[str, str]]:
-    """The caller's headers as the engine gets them."""
+    """The caller's headers as the engine gets them; those that `Connection` names are between the caller and us."""
+    connection = header(headers, b"connection")
+    if connection is not None and b"," in connection:
+        named = {name.strip().lower() for name in connection.split(b",")}
+        headers = [(name, value) for name, value in headers if name not in named]
     kept = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _NOT_FOR_ENGINES
     ]
@@ -51,6 +56,9 @@ def engine_target(scope: Scope) -> str:
     target: bytes = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
     if not target.isascii():
         raise ApiError(400, "the URL must be ASCII, with everything else percent-encoded", "invalid_url")
+    path = unquote(scope["path"])
+    if any(part in {".", ".."} for part in path.split("/")):
+        raise ApiError(400, "the path may not hold . or .. segments", "invalid_url")
     return target.decode("ascii")
 
 

@@ -7,6 +7,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -19,11 +21,12 @@ from metering.report import describe_machine, format_report, to_json_dict
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
 from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
 from server.running import explain_start_failure, listen, run
-from server.settings import Settings, load_settings
+from server.settings import Settings, load_settings, unknown_variables
 from workers.errors import EngineStartError
 
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
+_OWN_ENGINE_ARGS: Final = frozenset({"--uds", "--host", "--port", "--api-key", "--model", "--root-path"})
 
 app = typer.Typer(
     name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -70,6 +73,10 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
     settings = load_settings(overrides, config)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for name in unknown_variables(os.environ):
+        _progress(f"WARNING: the variable {name} sets nothing; see wattline serve --help")
+    if settings.worker_urls and (model is not None or workers is not None or engine_args):
+        raise SettingError("worker_url: MODEL, --workers and vLLM arguments are for engines started here, not attached")
     _check_meter(settings)
     listener = listen(settings)
     resolved = _find_model(settings)
@@ -145,7 +152,24 @@ def _find_model(settings: Settings) -> ResolvedModel | None:
         return None
     if importlib.util.find_spec("vllm") is None:
         raise StartError("vLLM is not installed here: `make serve` installs it, or attach with --worker-url")
-    return resolve_model(settings.model, default_cache_dir(os.environ), _progress)
+    resolved = resolve_model(settings.model, default_cache_dir(os.environ), _progress)
+    return replace(resolved, served_name=_served_name(settings.engine_args) or resolved.served_name)
+
+
+def _served_name(engine_args: Sequence[str]) -> str | None:
+    """The name the operator has vLLM serve the model under. Arguments that would cut us off from it are refused.
+
+    Raises:
+        SettingError: an argument is Wattline's own.
+    """
+    name = None
+    for argument, following in zip(engine_args, [*engine_args[1:], None], strict=True):
+        option, _, value = argument.partition("=")
+        if option in _OWN_ENGINE_ARGS:
+            raise SettingError(f"engine_args: {option} is set by Wattline, which must reach the engine")
+        if option == "--served-model-name":
+            name = value or following
+    return name
 
 
 def _check_meter(settings: Settings) -> None:

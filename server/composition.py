@@ -16,6 +16,7 @@ from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
 from server.app import AppParts, create_app
+from server.errors import StartError
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_store import ResolvedModel
@@ -70,11 +71,24 @@ def detect_device(device: str) -> str:
     """`auto` resolved: `cuda` where an NVIDIA driver lists a GPU, else `cpu`."""
     if device != "auto":
         return device
+    return "cuda" if _listed_gpus() else "cpu"
+
+
+def _listed_gpus() -> list[str]:
+    """Indices of the GPUs that the NVIDIA driver lists.
+
+    Raises:
+        StartError: the driver's tool is there and does not answer.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return "cpu"
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    return "cuda" if listing.returncode == 0 and "GPU" in listing.stdout else "cpu"
+        return []
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"nvidia-smi does not answer ({error}): mend the driver, or use --device cpu") from error
+    gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(index) for index in range(len(gpus))] if listing.returncode == 0 else []
 
 
 def _supervise(engine: Engine, driver: SchedulerDriver, roster: Roster, max_running_requests: int) -> Supervisor:
@@ -92,15 +106,29 @@ def _engines(settings: Settings, model: ResolvedModel | None, on_line: Callable[
     assert model is not None
     device = detect_device(settings.device)
     cores = divide_cores(settings.workers) if device == "cpu" else [None] * settings.workers
-    gpus = divide_gpus(settings.workers, os.environ.get("CUDA_VISIBLE_DEVICES")) if device == "cuda" else []
+    gpus = _gpus_of_workers(settings.workers) if device == "cuda" else [None] * settings.workers
+    # An NVIDIA board that the engine does not use says nothing about an engine on the CPU.
+    meter = "estimate" if device == "cpu" and settings.meter == "auto" else settings.meter
     engines: list[Engine] = []
     for index in range(settings.workers):
         worker_id = f"vllm-{index}"
-        environ = vllm_environ(os.environ, worker_id, settings.meter, device, cores[index])
-        if gpus and gpus[index] is not None:
-            environ["CUDA_VISIBLE_DEVICES"] = str(gpus[index])
+        environ = vllm_environ(os.environ, worker_id, meter, device, cores[index])
+        if (visible := gpus[index]) is not None:
+            environ["CUDA_VISIBLE_DEVICES"] = visible
         engines.append(ChildEngine(worker_id, _command(model, device, settings), environ, on_line, cores[index]))
     return engines
+
+
+def _gpus_of_workers(workers: int) -> list[str | None]:
+    if workers == 1:
+        return [None]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else _listed_gpus()
+    if len(devices) < workers:
+        raise StartError(
+            f"workers = {workers}: this machine shows {len(devices)} GPU(s), and each worker needs its own"
+        )
+    return list(divide_gpus(workers, devices))
 
 
 def _command(model: ResolvedModel, device: str, settings: Settings) -> Callable[[Path], tuple[str, ...]]:

@@ -4,6 +4,8 @@ from typing import Final
 
 from metering.splice import StreamAnnotator
 
+# A comment at the start of a line, where no text of a model can be: in JSON its line feeds are escaped.
+_TOLD: Final = b": energy {"
 # Either line ending is legal in an event stream; which one a server uses is its own affair.
 _EVENT_ENDS: Final = (b"\n\n", b"\r\n\r\n")
 
@@ -17,10 +19,15 @@ class EventStream:
     def __init__(self, block: bytes) -> None:
         self._annotator = StreamAnnotator(lambda: block)
         self._rest = b""
+        self._told = False
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that are whole by now, annotated."""
         data = self._rest + chunk
+        self._told = self._told or data.startswith(_TOLD) or b"\n" + _TOLD in data
+        if self._told:  # it measures after all: its word stands
+            self._rest = b""
+            return data
         end = max((at + len(mark) for mark in _EVENT_ENDS if (at := data.rfind(mark)) >= 0), default=0)
         self._rest = data[end:]
         return self._annotator.feed(_unix_lines(data[:end])) if end else b""

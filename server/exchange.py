@@ -212,12 +212,12 @@ class Exchange:
                     await send({"type": "http.response.body", "body": outgoing, "more_body": True})
                 chunk = await chunks.readany()
         except (aiohttp.ClientError, OSError) as error:
-            self._cost = tail.cost()
             self._end(502)
             message = f"worker {worker_id} broke off in mid-stream ({type(error).__name__})"
             await send(_last_error(ApiError(502, message, "engine_error")))
             return
-        self._cost = tail.cost()
+        finally:
+            self._cost = tail.cost()  # also of a caller who leaves once the answer is whole
         self._end(response.status)
         rest = b"" if annotate is None else annotate.flush()
         await send({"type": "http.response.body", "body": rest, "more_body": False})

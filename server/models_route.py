@@ -22,8 +22,8 @@ async def list_models(roster: Roster) -> dict[str, Any]:
         if member.models <= models.keys() or member.client is None:
             continue
         listing = await member.client.get_json("/v1/models")
-        if isinstance(listing, dict):
-            member.listing = list(listing["data"])
+        if isinstance(listing, dict) and isinstance(listing.get("data"), list):
+            member.listing = [model for model in listing["data"] if isinstance(model, dict) and "id" in model]
         # An engine too busy to answer in time serves what it served before.
         for model in member.listing:
             models.setdefault(str(model["id"]), model)

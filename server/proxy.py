@@ -120,8 +120,10 @@ class Proxy:
         try:
             await exchange.serve(scope, body, arrival, send, stream=request.stream)
         except asyncio.CancelledError:
-            record.outcome = "aborted"
-            self._aborts.expect(unique_id, record)
+            # A caller may close as soon as the stream has told its energy, the last thing in it.
+            record.outcome = "aborted" if record.energy_joules is None else "completed"
+            if record.energy_joules is None:
+                self._aborts.expect(unique_id, record)
             if not watch.is_gone:
                 raise
         except ApiError as error:

@@ -43,6 +43,7 @@ class Roster:
     def __init__(self, on_abort_charged: Callable[[str, float], None]) -> None:
         self._members: dict[str, Member] = {}
         self._on_abort_charged = on_abort_charged
+        self._closing: set[asyncio.Task[None]] = set()
 
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
@@ -70,12 +71,18 @@ class Roster:
     def engine_ready(self, worker_id: str, ready: EngineReady) -> None:
         """A worker has come up, for the first time or again: its address may be new."""
         member = self._members[worker_id]
-        stale, member.client = member.client, EngineClient(member.supervisor.engine.address)
+        address = member.supervisor.engine.address
+        stale: EngineClient | None = None
+        # A worker that only fell silent for a while comes back at the same place, and may still be answering requests.
+        if member.client is None or member.client.address != address:
+            stale, member.client = member.client, EngineClient(address)
         member.metered = ready.metered
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         if stale is not None:
-            asyncio.get_running_loop().create_task(stale.close(), name=f"close the old connections of {worker_id}")
+            closing = asyncio.create_task(stale.close(), name=f"close the old connections of {worker_id}")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def poll(self, tell: Callable[[WorkerReported], None]) -> None:
         """Refresh every worker's telemetry, again and again, until cancelled."""

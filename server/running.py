@@ -164,19 +164,24 @@ def _say(text: str) -> None:
 
 
 def _say_starting(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
-    host, port = listener.getsockname()[:2]
+    host = listener.getsockname()[0]
     if not ipaddress.ip_address(host).is_loopback:
         _say(f"WARNING: {host} can be reached from other machines, and there are no keys yet: anyone may send requests")
     if model is None:
-        _say(f"attaching to {len(settings.worker_urls)} running server(s), listening on http://{host}:{port}")
+        _say(f"attaching to {len(settings.worker_urls)} running server(s), listening on {_address(listener)}")
     else:
         device = detect_device(settings.device)
         _say(f"starting {settings.workers} vLLM engine(s) on {device} with {model.served_name}")
 
 
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 async def _say_progress(supervisors: tuple[Supervisor, ...], listener: socket.socket, started_at: float) -> None:
     """Say every few seconds what is still being waited for, and how to begin once a worker is ready."""
-    host, port = listener.getsockname()[:2]
+    address = _address(listener)
     next_heartbeat = started_at + _HEARTBEAT_SECONDS
     while not any(supervisor.state is WorkerState.READY for supervisor in supervisors):
         await asyncio.sleep(0.1)
@@ -184,7 +189,7 @@ async def _say_progress(supervisors: tuple[Supervisor, ...], listener: socket.so
             next_heartbeat += _HEARTBEAT_SECONDS
             waiting = ", ".join(s.engine.worker_id for s in supervisors if s.state is not WorkerState.READY)
             _say(f"  loading {waiting}: {time.monotonic() - started_at:.0f} s")
-    _say(f"ready after {time.monotonic() - started_at:.1f} s on http://{host}:{port}  (Ctrl-C stops)")
+    _say(f"ready after {time.monotonic() - started_at:.1f} s on {address}  (Ctrl-C stops)")
 
 
 def _say_summary(parts: ServerParts, seconds: float) -> None:

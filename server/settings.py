@@ -1,5 +1,7 @@
 """Every setting of the server: defaults, then the TOML file, then `WATTLINE_…` variables, then the command line."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -15,6 +17,16 @@ from pydantic_settings import (
 
 from server.errors import SettingError
 
+# Read by other parts: the model store, the meter, the front end's own workers.
+_OTHER_VARIABLES: Final = frozenset(
+    {
+        "WATTLINE_CACHE_DIR",
+        "WATTLINE_WORKER_URL",
+        "WATTLINE_WORKER_ID",
+        "WATTLINE_ESTIMATE_IDLE_WATTS_PER_VCPU",
+        "WATTLINE_ESTIMATE_MAX_WATTS_PER_VCPU",
+    }
+)
 DEFAULT_MODEL: Final = "smollm2"
 
 
@@ -65,6 +77,7 @@ def load_settings(overrides: dict[str, Any], config_file: Path | None = None) ->
     """
     if config_file is not None and not config_file.is_file():
         raise SettingError(f"config = {str(config_file)!r}: there is no such file")
+    overrides = {**_spelt_in_the_singular(os.environ), **{k: v for k, v in overrides.items() if v is not None}}
     given = {key: value for key, value in overrides.items() if value is not None}
     try:
         return _with_file(config_file)(**given)
@@ -72,6 +85,18 @@ def load_settings(overrides: dict[str, Any], config_file: Path | None = None) ->
         raise SettingError(_explain(error)) from error
     except (ValueError, OSError) as error:  # tomllib's decode error, or a file that cannot be read
         raise SettingError(f"config = {str(config_file)!r}: {error}") from error
+
+
+def _spelt_in_the_singular(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The option is --worker-url, so the variable may be too."""
+    one = environ.get("WATTLINE_WORKER_URL")
+    return {"worker_urls": one} if one and "WATTLINE_WORKER_URLS" not in environ else {}
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """`WATTLINE_…` variables that set nothing: most likely misspelt."""
+    known = {f"WATTLINE_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    return sorted(name for name in environ if name.startswith("WATTLINE_") and name not in known)
 
 
 def _is_http_url(url: str) -> bool:

@@ -56,7 +56,7 @@ class GuardedChild:
         ours, theirs = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "workers.guardian", str(self._folder), "--", *self._command),
+                *(sys.executable, "-P", "-m", "workers.guardian", str(self._folder), "--", *self._command),
                 env=self._environ,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,

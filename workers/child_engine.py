@@ -13,6 +13,7 @@ from workers.engine import EngineAddress, EngineReady
 from workers.errors import EngineStartError
 
 _POLL_SECONDS: Final = 0.25
+_LONGEST_FOLDER: Final = 70
 
 CommandBuilder = Callable[[Path], Sequence[str]]
 
@@ -61,8 +62,10 @@ class ChildEngine:
         Raises:
             EngineStartError: the operating system would not start it.
         """
-        # mkdtemp: a new directory with mode 0700, and a short path, for a socket's may not exceed 107 bytes.
-        self._directory = Path(tempfile.mkdtemp(prefix="wattline-"))
+        try:
+            self._directory = _private_folder()
+        except OSError as error:
+            raise EngineStartError(f"{self._worker_id} has no place for its socket: {error}") from error
         command = self._command(self._directory / "engine.sock")
         self._child = GuardedChild(command, self._environ, self._directory, self._cores)
         try:
@@ -106,3 +109,9 @@ class ChildEngine:
         if self._child is None:
             raise EngineStartError(f"{self._worker_id} was not started")
         return self._child
+
+
+def _private_folder() -> Path:
+    """A new folder with mode 0700, short enough for a socket in it: their paths end at 107 bytes."""
+    short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
+    return Path(tempfile.mkdtemp(prefix="wattline-", dir=None if short else "/tmp"))  # noqa: S108  # mkdtemp is safe there

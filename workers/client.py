@@ -32,6 +32,7 @@ class EngineClient:
             )
         else:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        self.address = address
         self._origin = address.origin.rstrip("/")
         self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(

@@ -93,6 +93,7 @@ class Supervisor:
     async def _serve(self, ready: EngineReady) -> float:
         """From ready to lost; returns for how many seconds it served."""
         since = self._clock()
+        self._suspected.clear()
         worker_id = self.engine.worker_id
         self._on_ready(ready)
         self.state = WorkerState.READY
@@ -113,17 +114,16 @@ class Supervisor:
                 suspected.cancel()
                 # An engine that is going down is found dead first; one that is not, answers.
                 await asyncio.wait({lost}, timeout=_SUSPICION_SECONDS)
-                if not lost.done() and self._suspected.is_set():
+                if not lost.done() and self._suspected.is_set() and await self._answers():
                     self._suspected.clear()
-                    await self._announce_if_alive(ready)
+                    self._tell(WorkerReady(self.engine.worker_id, ready.models, self._max_running_requests))
             return lost.result()
         finally:
             lost.cancel()
 
-    async def _announce_if_alive(self, ready: EngineReady) -> None:
+    async def _answers(self) -> bool:
         client = EngineClient(self.engine.address)
         try:
-            if await client.probe() is not None:
-                self._tell(WorkerReady(self.engine.worker_id, ready.models, self._max_running_requests))
+            return await client.probe() is not None
         finally:
             await client.close()

@@ -13,10 +13,11 @@ _CPU_KV_CACHE_GIB: Final = "1"
 def vllm_command(model: str, served_name: str, device: str, extra: Sequence[str], socket_path: Path) -> tuple[str, ...]:
     """The command of a metered vLLM server. `extra` comes last, so that the operator's arguments win.
 
-    vLLM is started as a module: the CPU build's console script looks up a distribution that is not there.
+    vLLM is started as a module: the CPU build's console script looks up a distribution that is not there. -P keeps the
+    folder we were started in from shadowing installed packages.
     """
     command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *(sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", model, "--served-model-name", served_name, "--uds", str(socket_path)),
         *("--middleware", "metering.vllm_plugin.EnergyMiddleware", "--enable-logging-iteration-details"),
         "--disable-uvicorn-access-log",
@@ -46,6 +47,8 @@ def vllm_environ(
             defaults["LD_PRELOAD"] = str(openmp)
     for name, value in defaults.items():
         worker.setdefault(name, value)
+    # A key that the operator gave to some other server would lock us out of this one, which only we can reach.
+    worker.pop("VLLM_API_KEY", None)
     worker["WATTLINE_METER"] = meter
     worker["WATTLINE_WORKER_ID"] = worker_id
     return worker
@@ -65,10 +68,7 @@ def divide_cores(workers: int, available: Sequence[int] | None = None) -> list[t
     return [tuple(cores[index * share : (index + 1) * share]) for index in range(workers)]
 
 
-def divide_gpus(workers: int, visible: str | None) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each worker: the visible devices dealt out in neighbouring runs; None leaves it unset."""
-    if workers <= 1:
-        return [visible] * workers
-    devices = visible.split(",") if visible else [str(index) for index in range(workers)]
-    share = max(1, len(devices) // workers)
-    return [",".join(devices[index * share : (index + 1) * share]) or devices[-1] for index in range(workers)]
+def divide_gpus(workers: int, devices: Sequence[str]) -> list[str]:
+    """CUDA_VISIBLE_DEVICES of each worker: the devices, at least as many as workers, dealt out in neighbouring runs."""
+    share = len(devices) // workers
+    return [",".join(devices[index * share : (index + 1) * share]) for index in range(workers)]

@@ -221,7 +221,7 @@ class _MeteredExchange:
 
     def _energy_headers(self) -> list[tuple[bytes, bytes]]:
         energy = self._energy
-        if energy is None:
+        if energy is None or energy.unknown_reason is not None:
             return []
         joules = f"{energy.microjoules / MICROJOULES_PER_JOULE:.6f}"
         return [(b"x-energy-joules", joules.encode()), (b"x-energy-source", energy.source.encode())]

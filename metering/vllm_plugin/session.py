@@ -46,7 +46,9 @@ class MeterSession:
         self.running_requests = 0
         self.meter: EnergyMeter | None = None
         self.unmeasured_reason = "the meter has not started"
+        self._environ = environ
         self._sampler: Sampler | None = None
+        self._tracks: list[CounterTrack] = []
         self._start(environ)
         self.latest_telemetry = self.telemetry()
 
@@ -70,12 +72,30 @@ class MeterSession:
         self._sampler = Sampler(choice.counters, observe)
         self._sampler.read_once()
         self._sampler.start()
+        self._tracks = tracks
         self.meter = EnergyMeter(tracks)
         logger.info("metering with source=%s components=%s", choice.source, ",".join(self.meter.components))
+
+    def engine_uses(self, device_type: str, devices: int) -> None:
+        """Measure what the engine uses, now that it is known: no board for one on the CPU, no more boards than it has.
+
+        To be called before the first request. What the boards kept have spent since the start counts as loading.
+        """
+        if self.meter is None or self.meter.source != "nvml":
+            return
+        if device_type == "cpu" and self._environ.get(METER_VARIABLE, "auto") == "auto":
+            if self._sampler is not None:
+                self._sampler.stop()
+            self._start({**self._environ, METER_VARIABLE: "estimate"})
+        elif device_type != "cpu" and len(self._tracks) > devices:
+            logger.info("metering the first %d of %d visible GPUs, those the engine uses", devices, len(self._tracks))
+            self.meter = EnergyMeter(self._tracks[:devices])
 
     def fail(self, reason: str) -> None:
         """Stop measuring: from now on energy is unknown, with this reason."""
         logger.error("energy is not measured: %s", reason)
+        if self._sampler is not None:
+            self._sampler.stop()
         self.meter = None
         self.unmeasured_reason = reason
 

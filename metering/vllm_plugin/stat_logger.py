@@ -29,6 +29,8 @@ class EnergyStatLogger(StatLoggerBase):
         names = vllm_config.model_config.served_model_name
         if engine_index > 0:  # their steps overlap in time, and one counter reading cannot be split between them
             self._session.fail("several data-parallel engines in one vLLM server are not told apart yet")
+        if (parallel := getattr(vllm_config, "parallel_config", None)) is not None:
+            self._session.engine_uses(vllm_config.device_config.device_type, parallel.world_size)
         _silence_iteration_lines()
         self._session.model = names if isinstance(names, str) else names[0]
 

@@ -27,6 +27,7 @@ async def test_a_stream_is_finished_and_new_requests_are_refused(tmp_path: Path,
         refused = await ask(client, CHAT, HELLO)
         assert (refused.status, refused.error()["code"]) == (503, "draining")
         assert int(refused.headers["Retry-After"]) >= 1
+        assert (await ask(client, "/ready", method="GET")).status == 503, "whoever balances load looks elsewhere"
         answer = await running
         assert answer.status == 200
         assert answer.energy()["output_tokens"] == 100

@@ -249,3 +249,31 @@ def test_power_is_known_only_while_every_counter_answers(bench: Bench) -> None:
     assert bench.meter.power_watts(1.0) == {"gpu": pytest.approx(100.0)}
     silent = CounterTrack(bench.track.info)
     assert EnergyMeter([bench.track, silent]).power_watts(1.0) == {"gpu": None}
+
+
+def test_a_request_that_ran_while_the_counter_was_silent_is_told_null_and_why() -> None:
+    bench = Bench()
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    bench.now_seconds = 4.0  # nothing was read meanwhile
+    bench.meter.step(EngineStep(4.0, 3.9, 0, 1, 0, 0, 3.9, 0))
+    bench.meter.sequence_ended("a", EndedSequence(10, 10, 2, 3.9))
+    block = bench.meter.request_ended("a", 4.0).to_block()
+    assert block["energy_joules"] is None
+    assert "did not answer" in block["reason"]
+
+
+def test_what_a_counter_tells_after_a_silence_is_nobodys() -> None:
+    bench = Bench()
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    bench.meter.step(EngineStep(4.0, 3.9, 0, 1, 0, 0, 3.9, 1))
+    charged = bench.meter.assigned_microjoules()
+    bench.now_seconds = 9.9
+    bench.step(decode=1)
+    silent = 10 * WATTS * 1_000_000 - charged
+    assert bench.account("unattributed") == pytest.approx(silent, abs=1)
+    bench.start("b")
+    bench.step(prefill=10, first=1, prompt=10, decode=1)
+    bench.meter.sequence_ended("b", EndedSequence(10, 10, 1, 0.0))
+    assert bench.meter.request_ended("b", bench.now_seconds).to_block()["energy_joules"] is not None

@@ -203,3 +203,27 @@ except pynvml.NVMLError as problem:
     tell(str(problem))
 """
     assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb mig=1", code=code) == "Uninitialized"
+
+
+ENGINE_USES = """
+from metering.vllm_plugin.session import MeterSession
+session = MeterSession({"WATTLINE_METER": "auto"})
+session.engine_uses(%r, %d)
+time.sleep(0.6)
+report = session.telemetry()
+tell([report["source"], len(session.meter._tracks[0]), report["power_watts"]])
+"""
+
+
+def test_boards_that_the_engine_does_not_use_are_not_billed_to_it(nvml: NvmlStandIn) -> None:
+    source, boards, watts = nvml.run(
+        *[f"uuid=GPU-{n} power_watts=100 period_seconds=0.02" for n in "abcdefgh"], code=ENGINE_USES % ("cuda", 2)
+    )
+    assert (source, boards) == ("nvml", 2)
+    assert watts["gpu"] == pytest.approx(200, rel=0.2)
+
+
+def test_an_engine_on_the_cpu_is_not_measured_by_an_idle_board(nvml: NvmlStandIn) -> None:
+    source, _, watts = nvml.run("power_watts=100", code=ENGINE_USES % ("cpu", 1))
+    assert source == "estimate"
+    assert list(watts) == ["cpu"]

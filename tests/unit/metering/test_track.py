@@ -53,10 +53,12 @@ def test_energy_is_linear_between_readings() -> None:
     assert [one.estimate_microjoules(at) for at in (10.25, 11.0, 11.5, 12.0)] == [250, 1_000, 3_000, 5_000]
 
 
-def test_past_the_last_reading_the_last_power_is_believed_for_a_second() -> None:
+def test_past_the_last_reading_the_last_power_is_believed_for_three_seconds() -> None:
     one = fed((10.0, 0), (11.0, 100_000_000))
     assert one.estimate_microjoules(11.5) == 150_000_000
-    assert one.estimate_microjoules(12.0) == one.estimate_microjoules(60.0) == 200_000_000
+    assert one.estimate_microjoules(14.0) == one.estimate_microjoules(60.0) == 400_000_000
+    assert not one.is_blind(13.9)
+    assert one.is_blind(14.1)
 
 
 def test_a_staircase_is_seen_as_the_slope_it_hides() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from server.errors import SettingError
-from server.settings import Settings, load_settings
+from server.settings import Settings, load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +145,15 @@ def test_a_value_with_line_breaks_stays_on_one_line(monkeypatch: pytest.MonkeyPa
 def test_a_missing_file_is_refused(file: Path, tmp_path: Path) -> None:
     assert refusal({}, file) == f"config = {str(file)!r}: there is no such file"
     assert "there is no such file" in refusal({}, tmp_path)
+
+
+def test_the_variable_may_be_spelt_like_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLINE_WORKER_URL", "http://a")
+    assert load_settings({}).worker_urls == ("http://a",)
+    assert load_settings({"worker_urls": ("http://b",)}).worker_urls == ("http://b",)
+
+
+def test_variables_that_set_nothing_are_found() -> None:
+    assert unknown_variables({"WATTLINE_PROT": "1", "WATTLINE_PORT": "1", "WATTLINE_CACHE_DIR": "/x", "PATH": "/"}) == [
+        "WATTLINE_PROT"
+    ]

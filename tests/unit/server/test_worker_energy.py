@@ -101,3 +101,19 @@ def test_a_report_that_leaves_things_out_is_taken() -> None:
     worker = WorkerEnergy("w")
     assert worker.take({}) == []
     assert totals(worker) == {}
+
+
+def test_what_was_in_flight_when_an_engine_died_is_unattributed_once_its_successor_reports() -> None:
+    worker = WorkerEnergy("w")
+    worker.take(report("a", {"idle": 7}, in_flight_microjoules={"gpu": {"prefill": 1, "decode": 2}}))
+    worker.gone()
+    worker.take(report("b", {"idle": 1}))
+    assert totals(worker) == {("gpu", "idle"): 8, ("gpu", "unattributed"): 3}
+
+
+def test_a_worker_that_was_only_silent_loses_nothing() -> None:
+    worker = WorkerEnergy("w")
+    worker.take(report("a", {"idle": 7}, in_flight_microjoules={"gpu": {"prefill": 1, "decode": 2}}))
+    worker.gone()
+    worker.take(report("a", {"idle": 7, "decode": 3}))
+    assert totals(worker) == {("gpu", "idle"): 7, ("gpu", "decode"): 3}

@@ -65,21 +65,17 @@ def test_a_workers_cores_are_neighbours() -> None:
 
 def test_a_lone_worker_is_not_bound() -> None:
     assert divide_cores(1, [0, 1]) == [None]
-    assert divide_gpus(1, None) == [None]
-    assert divide_gpus(1, "2,3") == ["2,3"]
 
 
 @pytest.mark.parametrize(
-    ("workers", "visible", "expected"),
+    ("workers", "devices", "expected"),
     [
-        (2, None, ["0", "1"]),
-        (2, "", ["0", "1"]),
-        (2, "4,5", ["4", "5"]),
-        (2, "4,5,6,7", ["4,5", "6,7"]),
-        (2, "4,5,6", ["4", "5"]),
-        (2, "GPU-a,GPU-b", ["GPU-a", "GPU-b"]),
-        (3, "4", ["4", "4", "4"]),
+        (1, ["2", "3"], ["2,3"]),
+        (2, ["4", "5"], ["4", "5"]),
+        (2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
+        (2, ["4", "5", "6"], ["4", "5"]),
+        (2, ["GPU-a", "GPU-b"], ["GPU-a", "GPU-b"]),
     ],
 )
-def test_gpus_are_dealt_out_in_neighbouring_runs(workers: int, visible: str | None, expected: list[str]) -> None:
-    assert divide_gpus(workers, visible) == expected
+def test_gpus_are_dealt_out_in_neighbouring_runs(workers: int, devices: list[str], expected: list[str]) -> None:
+    assert divide_gpus(workers, devices) == expected
