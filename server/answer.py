@@ -1,6 +1,7 @@
 """Reads, from the end of an answer, what it cost. Never more of it than that."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,11 +47,21 @@ class StreamTail:
 def _read(text: bytes) -> Cost:
     try:
         block: dict[str, Any] = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Cost()
+    source = block.get("source")
     return Cost(
-        energy_joules=block.get("energy_joules"),
-        source=block.get("source"),
-        prompt_tokens=block.get("prompt_tokens"),
-        output_tokens=block.get("output_tokens"),
+        energy_joules=_amount(block.get("energy_joules")),
+        source=source if isinstance(source, str) else None,
+        prompt_tokens=_count(block.get("prompt_tokens")),
+        output_tokens=_count(block.get("output_tokens")),
     )
+
+
+def _amount(value: object) -> float | None:
+    """A worker's word, as far as it is an amount: one NaN would spoil a total for good."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None

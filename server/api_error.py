@@ -18,6 +18,7 @@ _CODES: Final[Mapping[int, str]] = {
     405: "method_not_allowed",
     413: "request_too_large",
     422: "invalid_request",
+    431: "request_head_too_large",
     429: "rate_limit_exceeded",
     500: "internal_error",
     502: "engine_error",
@@ -64,7 +65,7 @@ def normalised_error(status: int, body: bytes, path: str) -> bytes:
         answer = json.loads(body)
         error = answer.get("error", answer)
         message, param, code = str(error["message"]), error.get("param"), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ApiError(status, _plain_message(status, body, path)).body()
     if isinstance(param, str):
         param = _CLASS_NAMES.sub("", param.removeprefix("body."))
@@ -80,5 +81,5 @@ def _plain_message(status: int, body: bytes, path: str) -> str:
     summary = f"the engine answered {status} to {path}"
     try:
         return f"{summary}: {json.loads(body)['detail']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:_SHOWN_CHARACTERS].decode(errors="replace") or summary

@@ -46,11 +46,15 @@ def create_app(parts: AppParts) -> FastAPI:
 
 
 def _add_operations(app: FastAPI, parts: AppParts) -> None:
-    @app.get("/health", summary="Alive: this process answers.")
+    @app.api_route("/health", methods=["GET", "HEAD"], summary="Alive: this process answers.")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/ready", summary="Ready: at least one worker can serve, and the server is not stopping.")
+    @app.api_route(
+        "/ready",
+        methods=["GET", "HEAD"],
+        summary="Ready: at least one worker can serve, and the server is not stopping.",
+    )
     async def ready() -> JSONResponse:
         workers = [{"id": m.worker_id, "state": m.supervisor.state.value} for m in parts.roster.members()]
         is_ready = bool(parts.roster.ready()) and not parts.scheduler.snapshot().is_draining

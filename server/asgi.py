@@ -13,6 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_BODILESS: Final = frozenset({204, 304})
 # RFC 9110 section 7.6.1, and what each side of a proxy states for itself.
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -108,7 +109,7 @@ async def read_body(receive: Receive, headers: Iterable[tuple[bytes, bytes]], ma
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
     """A response in one piece."""
-    all_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    all_headers = headers if status in _BODILESS else [*headers, (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

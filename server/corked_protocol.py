@@ -6,9 +6,17 @@ stream that arrived together.
 """
 
 import asyncio
-from typing import Any
+import re
+from http import HTTPStatus
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.api_error import ApiError
+
+# Twice what the most generous proxies pass on; without a bound a head of any length is kept in memory.
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_UPGRADE: Final = re.compile(rb"\r\n(?:upgrade|http2-settings|connection:[^\r\n]*upgrade)[^\r\n]*", re.IGNORECASE)
 
 
 class CorkedTransport(asyncio.Transport):
@@ -57,7 +65,65 @@ class CorkedTransport(asyncio.Transport):
 
 
 class CorkedHttpProtocol(HttpToolsProtocol):
-    """The protocol class handed to uvicorn."""
+    """The protocol class handed to uvicorn: corked, with bounded request heads, and deaf to upgrades.
+
+    Clients that offer HTTP/2 (`Upgrade: h2c`) with their first request mean the request all the same: RFC 9110 section
+    7.8 has a server ignore what it does not speak. uvicorn would drop the body and read it as the next request.
+    """
+
+    _in_head = True
+    _head_bytes = 0
+    _heads = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(CorkedTransport(transport, self.loop))
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._heads = False, self._heads + 1
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; refuse a head that has grown too long without an end."""
+        if self._in_head and self._head_bytes == 0:
+            data = _without_upgrade(data)
+        was_in_head, heads = self._in_head, self._heads
+        super().data_received(data)
+        if was_in_head and self._heads == heads:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(431, "the request head is too long", "request_head_too_large")
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg, "invalid_http")
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade we could not overlook: what follows may be its body or anything else, so nothing may follow."""
+        self._refuse(400, "this server does not upgrade connections", "invalid_http")
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        body = ApiError(status, message, code).body()
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The start of a request less its offer to speak another protocol; as it was where the head is not whole."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or _UPGRADE.search(data, 0, end) is None:
+        return data
+    return _UPGRADE.sub(b"", data[:end]) + data[end:]

@@ -5,6 +5,7 @@ has reached the caller.
 """
 
 import asyncio
+import logging
 import time
 from typing import Final
 
@@ -36,7 +37,10 @@ from server.held_stream import HeldStream
 from server.ledger_of_aborts import LedgerOfAborts
 from server.rejections import api_error
 from server.roster import Roster
+from server.stall_watch import StallWatch
 from workers.errors import EngineUnreachableError
+
+logger = logging.getLogger("wattline.server")
 
 # A request that three engines in a row broke off is more likely at fault than they are.
 _MAX_ATTEMPTS: Final = 3
@@ -62,6 +66,8 @@ class Exchange:
         self._task = asyncio.current_task()
         self._interruption: ApiError | None = None
         self._has_begun = False
+        self._is_stalled = False
+        self.engine_id: str | None = None
 
     def interrupt(self, error: ApiError) -> None:
         """End it now with this error, inside the stream where one has begun. Its engine aborts the request."""
@@ -86,15 +92,28 @@ class Exchange:
         except ApiError as error:
             await self._fail(error, send, held)
         except asyncio.CancelledError:
-            if self._interruption is None or self._task is None:
+            if self._task is None or (self._interruption is None and not self._is_stalled):
                 raise
             self._task.uncancel()
+            if self._interruption is None:
+                self._abandon(arrival.request_id)
+                return
             await self._fail(self._interruption, send, held)
         finally:
             if held is not None:
                 held.release()
             record.energy_joules, record.energy_source = self._cost.energy_joules, self._cost.source
             record.prompt_tokens, record.output_tokens = self._cost.prompt_tokens, self._cost.output_tokens
+
+    def _give_up_on_caller(self) -> None:
+        if self._task is not None:
+            self._is_stalled = True
+            self._task.cancel()
+
+    def _abandon(self, request_id: str) -> None:
+        """The caller takes nothing, not even an error; returning closes the connection."""
+        self._record.outcome = "aborted"
+        self._aborts.expect(self.engine_id or request_id, self._record)
 
     async def _fail(self, error: ApiError, send: Send, held: HeldStream | None) -> None:
         """Tell the caller: as the answer while there is still none, else as the last event of the stream."""
@@ -137,16 +156,20 @@ class Exchange:
     ) -> None:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             self._record.worker_id = dispatch.worker_id
+            # An id of its own for each attempt: two workers may report what they spent on one request.
+            engine_id = arrival.request_id if attempt == 1 else f"{arrival.request_id}.{attempt}"
+            self.engine_id = engine_id
             try:
-                await self._attempt(dispatch.worker_id, scope, body, arrival.request_id, send, held)
+                await self._attempt(dispatch.worker_id, scope, body, engine_id, send, held)
                 if self._record.outcome == "failed":
-                    self._aborts.expect(arrival.request_id, self._record)
+                    self._aborts.expect(engine_id, self._record)
                 return
             except EngineUnreachableError as error:
+                logger.warning("request %s broke off on %s: %s", engine_id, dispatch.worker_id, error)
                 self._roster.suspect(dispatch.worker_id)
-                self._aborts.expect(arrival.request_id, self._record)
+                self._aborts.expect(engine_id, self._record)
                 if attempt == _MAX_ATTEMPTS:
-                    raise ApiError(502, f"the engine broke off {attempt} times: {error}", "engine_error") from error
+                    raise ApiError(502, f"the engine broke off {attempt} times", "engine_error") from error
                 dispatch = await self._place_again(arrival, dispatch, error)
 
     async def _attempt(
@@ -158,6 +181,7 @@ class Exchange:
         headers = engine_headers(scope["headers"], request_id)
         response = await client.send(scope["method"], engine_target(scope), headers, body)
         try:
+            _check_status(worker_id, response.status)
             kind = header(response.raw_headers, b"content-type") or b""
             if kind.startswith(b"text/event-stream"):
                 await self._relay_stream(worker_id, response, send, held)
@@ -204,12 +228,13 @@ class Exchange:
             raise EngineUnreachableError(f"worker {worker_id} ended a stream before it began")
         self._record.first_byte_seconds = self._elapsed()
         await self._begin_stream(response, send, held)
+        watch = StallWatch(send, self._give_up_on_caller)
         try:
             while chunk:
                 tail.feed(chunk)
                 outgoing = chunk if annotate is None else annotate.feed(chunk)
                 if outgoing:
-                    await send({"type": "http.response.body", "body": outgoing, "more_body": True})
+                    await watch.send({"type": "http.response.body", "body": outgoing, "more_body": True})
                 chunk = await chunks.readany()
         except (aiohttp.ClientError, OSError) as error:
             self._end(502)
@@ -217,6 +242,7 @@ class Exchange:
             await send(_last_error(ApiError(502, message, "engine_error")))
             return
         finally:
+            watch.close()
             self._cost = tail.cost()  # also of a caller who leaves once the answer is whole
         self._end(response.status)
         rest = b"" if annotate is None else annotate.flush()
@@ -238,6 +264,11 @@ class Exchange:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started_at_seconds
+
+
+def _check_status(worker_id: str, status: int) -> None:
+    if not 200 <= status < 600:
+        raise ApiError(502, f"worker {worker_id} answered with status {status}", "engine_error")
 
 
 def _unmetered_block(worker_id: str) -> bytes:

@@ -32,7 +32,7 @@ class LedgerOfAborts:
             self._expected.popitem(last=False)
 
     def charged(self, request_id: str, energy_joules: float) -> None:
-        """A worker reports what an aborted request used."""
+        """A worker reports what a request used; those whose caller got their answer are not expected here."""
         record = self._expected.get(request_id)
         if record is not None:
             self._charge(record, energy_joules)

@@ -43,12 +43,14 @@ async def pass_through(
             scope["method"], engine_target(scope), engine_headers(scope["headers"], request_id), body
         )
         async with response:
+            if not 200 <= response.status < 600:
+                raise ApiError(502, f"the engine answered with status {response.status}", "engine_error")
             if (header(response.raw_headers, b"content-type") or b"").startswith(b"text/event-stream"):
                 await _relay_stream(response, send, request_id)
             else:
                 await _relay_whole(response, scope["path"], send, request_id)
     except (EngineUnreachableError, aiohttp.ClientError, OSError) as error:
-        raise ApiError(502, f"the engine could not be reached: {error}", "engine_error") from error
+        raise ApiError(502, "the engine could not be reached", "engine_error") from error
     except asyncio.CancelledError:
         if not watch.is_gone:
             raise

@@ -90,7 +90,7 @@ class Proxy:
     def interrupt(self, error: ApiError) -> None:
         """End every request in flight with this error, now. They are charged like aborted ones."""
         for request_id, (exchange, record) in list(self._exchanges.items()):
-            self._aborts.expect(request_id, record)
+            self._aborts.expect(exchange.engine_id or request_id, record)
             exchange.interrupt(error)
 
     # -- scheduled -----------------------------------------------------------------------------------------------
@@ -99,6 +99,8 @@ class Proxy:
         started = time.monotonic()
         request = self._parse(scope, body)
         model = request.model or self._only_model()
+        if self._configured_model is None and not any(member.models for member in self._roster.members()):
+            raise no_worker_ready()
         path = scope["path"]
         record = ExchangeRecord(
             request_id=request_id,
@@ -123,7 +125,7 @@ class Proxy:
             # A caller may close as soon as the stream has told its energy, the last thing in it.
             record.outcome = "aborted" if record.energy_joules is None else "completed"
             if record.energy_joules is None:
-                self._aborts.expect(unique_id, record)
+                self._aborts.expect(exchange.engine_id or unique_id, record)
             if not watch.is_gone:
                 raise
         except ApiError as error:
@@ -140,7 +142,7 @@ class Proxy:
 
     def _parse(self, scope: Scope, body: bytes) -> GenerationRequest:
         content_type = header(scope["headers"], b"content-type") or b"application/json"
-        if not body or b"json" not in content_type:
+        if not body or (b"json" not in content_type and not body.startswith(b"{")):
             return GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
         return parse_generation_request(body)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from metering.counter import MICROJOULES_PER_JOULE
 from scheduler.events import WorkerReported
 from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
@@ -38,11 +39,11 @@ class Member:
 
 
 class Roster:
-    """All workers. `on_abort_charged(request_id, joules)` hears of aborted requests once their energy is known."""
+    """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known."""
 
-    def __init__(self, on_abort_charged: Callable[[str, float], None]) -> None:
+    def __init__(self, on_request_charged: Callable[[str, float], None]) -> None:
         self._members: dict[str, Member] = {}
-        self._on_abort_charged = on_abort_charged
+        self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
 
     def add(self, supervisor: Supervisor) -> None:
@@ -112,10 +113,10 @@ class Roster:
         if not isinstance(report, dict):
             return
         try:
-            aborts = member.energy.take(report)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            ended = member.energy.take(report)
+        except ValueError as error:
             # A worker of another version, or another server altogether: it may not take this one down.
-            logger.warning("worker %s sent an energy report we cannot read: %r", member.worker_id, error)
+            logger.warning("worker %s sent an energy report we cannot read: %s", member.worker_id, error)
             return
-        for request_id, microjoules in aborts:
-            self._on_abort_charged(request_id, microjoules / 1_000_000)
+        for request_id, microjoules in ended:
+            self._on_request_charged(request_id, microjoules / MICROJOULES_PER_JOULE)

@@ -56,9 +56,10 @@ def listen(settings: Settings) -> socket.socket:
     try:
         listener.bind((settings.host, settings.port))
         listener.listen(2048)
-    except OSError as error:
+    except (OSError, TypeError, ValueError) as error:  # the latter two from hosts that are no names at all
         listener.close()
-        raise StartError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StartError(f"cannot listen on {ascii(settings.host)[1:-1]}:{settings.port}: {reason}") from error
     listener.setblocking(False)  # noqa: FBT003  # the socket module's signature
     return listener
 
@@ -75,6 +76,7 @@ async def run(settings: Settings, model: ResolvedModel | None, listener: socket.
         uvicorn.Config(
             parts.app,
             http=CorkedHttpProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -159,8 +161,9 @@ async def _stop(
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"wattline: {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # whoever read our output may be gone; the callers are not
+        sys.stderr.write(f"wattline: {text}\n")
+        sys.stderr.flush()
 
 
 def _say_starting(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:

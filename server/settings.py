@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WATTLINE_", extra="forbid", frozen=True)
 
     model: str = DEFAULT_MODEL
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -59,9 +59,12 @@ class Settings(BaseSettings):
     @classmethod
     def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not (url.startswith("unix:/") or _is_http_url(url)):
+            if not _is_http_url(url) and (not url.startswith("unix:/") or url == "unix:/"):
                 raise ValueError(f"{url!r} is neither an http:// or https:// URL nor unix:/PATH")
-        return tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
+        origins = tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
+        if len(set(origins)) < len(origins):
+            raise ValueError("the same worker is named twice, and its energy would count twice")
+        return origins
 
     @field_validator("engine_args", mode="before")
     @classmethod
@@ -83,7 +86,7 @@ def load_settings(overrides: dict[str, Any], config_file: Path | None = None) ->
         return _with_file(config_file)(**given)
     except ValidationError as error:
         raise SettingError(_explain(error)) from error
-    except (ValueError, OSError) as error:  # tomllib's decode error, or a file that cannot be read
+    except (ValueError, OSError, RecursionError) as error:  # tomllib's decode error, or a file that cannot be read
         raise SettingError(f"config = {str(config_file)!r}: {error}") from error
 
 
@@ -102,6 +105,8 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
+        if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            return False
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:  # a port that is no number, or brackets that hold no address
         return False

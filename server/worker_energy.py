@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from server.energy_report import EnergyReport
+
 Accounts = dict[tuple[str, str], int]
 
 
@@ -28,28 +30,32 @@ class WorkerEnergy:
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
     _last_in_flight: dict[str, int] = field(default_factory=dict)
-    _seen_aborts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def take(self, report: dict[str, Any]) -> list[tuple[str, int]]:
-        """Take in a report; returns (request id, microjoules) of aborted requests not seen in one before."""
-        if report.get("instance_id") != self._instance_id:
-            self._instance_id = report.get("instance_id")
+    def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
+        """Take in a report; returns (request id, microjoules) of requests that have ended since the one before.
+
+        Raises:
+            ValueError: it is not shaped like a report; nothing of it was taken.
+        """
+        report = EnergyReport.model_validate(body)
+        if report.instance_id != self._instance_id:
+            self._instance_id = report.instance_id
             self._bury()
-            self._seen_aborts = Counter()
-        self.model = str(report.get("model") or self.model)
-        self.source = report.get("source")
-        self.measured = bool(report.get("measured"))
-        self.reason = report.get("reason")
-        self.power_watts = report.get("power_watts") or {}
-        self.in_flight = {c: sum(p.values()) for c, p in (report.get("in_flight_microjoules") or {}).items()}
+            self._seen = Counter()
+        self.model = report.model or self.model
+        self.source = report.source
+        self.measured = report.measured
+        self.reason = report.reason
+        self.power_watts = report.power_watts
+        self.in_flight = {component: sum(phases.values()) for component, phases in report.in_flight_microjoules.items()}
         self._last_in_flight = self.in_flight
-        self.running_requests = int(report.get("running_requests") or 0)
-        self.waiting_requests = int(report.get("waiting_requests") or 0)
-        for component, accounts in (report.get("accounts_microjoules") or {}).items():
+        self.running_requests = report.running_requests
+        self.waiting_requests = report.waiting_requests
+        for component, accounts in report.accounts_microjoules.items():
             for account, microjoules in accounts.items():
-                self._present[component, account] = int(microjoules)
-        aborts = report.get("recent_aborts")
-        return self._new_aborts(aborts if aborts is not None else report.get("recent_requests") or [])
+                self._present[component, account] = microjoules
+        return self._newly_ended(report)
 
     def totals(self) -> Iterator[tuple[tuple[str, str], int]]:
         """((component, account), microjoules) over all lives of the worker."""
@@ -71,13 +77,14 @@ class WorkerEnergy:
         self._present = {}
         self._last_in_flight = {}
 
-    def _new_aborts(self, recent: list[dict[str, Any]]) -> list[tuple[str, int]]:
-        # Counted, not looked up by id: callers may use one id again and again.
-        aborted = Counter(
-            (str(request["request_id"]), int(request["prefill_microjoules"]) + int(request["decode_microjoules"]))
-            for request in recent
-            if request.get("outcome") == "aborted"
+    def _newly_ended(self, report: EnergyReport) -> list[tuple[str, int]]:
+        # Those cut off have a longer list of their own. Counted, not looked up by id: callers may use one id again.
+        completed = [request for request in report.recent_requests if request.outcome != "aborted"]
+        aborted = report.recent_aborts or [one for one in report.recent_requests if one.outcome == "aborted"]
+        ended = Counter(
+            (request.request_id, request.prefill_microjoules + request.decode_microjoules)
+            for request in (*aborted, *completed)
         )
-        fresh = list((aborted - self._seen_aborts).elements())
-        self._seen_aborts = aborted
+        fresh = list((ended - self._seen).elements())
+        self._seen = ended
         return fresh

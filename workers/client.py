@@ -1,6 +1,7 @@
 """Speaks HTTP to one engine. Bytes in, bytes out; knows nothing of what they mean."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -65,8 +66,8 @@ class EngineClient:
             async with asyncio.timeout(timeout_seconds):
                 response = await self._session.get(self._url(target))
                 async with response:
-                    return await response.json(content_type=None) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                    return json.loads(await response.read()) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
             return None
 
     async def probe(self) -> EngineReady | None:

@@ -75,10 +75,10 @@ def test_a_worker_that_is_gone_draws_and_runs_nothing() -> None:
     assert (worker.power_watts, worker.in_flight, worker.running_requests) == ({}, {}, 0)
 
 
-def test_an_abort_is_told_once() -> None:
+def test_an_end_is_told_once() -> None:
     worker = WorkerEnergy("w")
     first = [ended("x", 5), ended("y", 3, "completed")]
-    assert worker.take(report("a", recent_requests=first)) == [("x", 5)]
+    assert worker.take(report("a", recent_requests=first)) == [("x", 5), ("y", 3)]
     assert worker.take(report("a", recent_requests=first)) == []
     assert worker.take(report("a", recent_requests=[*first, ended("z", 7)])) == [("z", 7)]
     assert worker.take(report("a", recent_requests=[ended("z", 7)])) == [], "the oldest leave the list"

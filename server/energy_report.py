@@ -1,0 +1,44 @@
+"""The shape of a worker's `GET /energy`, checked whole before any of it is believed."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _encodable(name: str) -> str:
+    name.encode()  # a lone surrogate would spoil the metrics page; its UnicodeEncodeError is a ValueError
+    return name
+
+
+Name = Annotated[str, AfterValidator(_encodable)]
+Microjoules = Annotated[int, Field(ge=0, lt=2**63)]
+Watts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Account = Literal["prefill", "decode", "idle", "loading", "unattributed"]
+
+
+class EndedRequest(BaseModel):
+    """A request that has ended in the engine."""
+
+    request_id: str
+    outcome: str
+    prefill_microjoules: Microjoules
+    decode_microjoules: Microjoules
+
+
+class EnergyReport(BaseModel):
+    """What a worker says of its energy. Unknown fields are left to newer versions."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    instance_id: str | None = None
+    model: Name | None = None
+    source: str | None = None
+    measured: bool = False
+    reason: str | None = None
+    power_watts: dict[Name, Watts | None] = {}
+    in_flight_microjoules: dict[Name, dict[str, Microjoules]] = {}
+    accounts_microjoules: dict[Name, dict[Account, Microjoules]] = {}
+    running_requests: Annotated[int, Field(ge=0)] = 0
+    waiting_requests: Annotated[int, Field(ge=0)] = 0
+    recent_requests: list[EndedRequest] = []
+    recent_aborts: list[EndedRequest] = []
