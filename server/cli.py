@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -163,7 +164,7 @@ def _served_name(engine_args: Sequence[str]) -> str | None:
         SettingError: an argument is Wattline's own.
     """
     name = None
-    for argument, following in zip(engine_args, [*engine_args[1:], None], strict=True):
+    for argument, following in zip_longest(engine_args, engine_args[1:]):
         option, _, value = argument.partition("=")
         if option in _OWN_ENGINE_ARGS:
             raise SettingError(f"engine_args: {option} is set by Wattline, which must reach the engine")

@@ -106,7 +106,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], timeout_seconds: 
 
 
 async def quiescent(server: WattlineProcess) -> Snapshot:
-    """Wait until nothing runs or is owed, and look.
+    """Wait until nothing runs or is owed and the books are no further than the counter, and look.
 
     The counter is sampled 20 times a second: a page asked for between two equal reports is of the same instant.
     """
@@ -114,7 +114,8 @@ async def quiescent(server: WattlineProcess) -> Snapshot:
     async def nothing_in_flight() -> bool:
         report = server.worker_energy()
         parts = report["in_flight_microjoules"].values()
-        return report["running_requests"] == 0 and not any(sum(part.values()) for part in parts)
+        is_read = report["extrapolated_microjoules"] == 0
+        return is_read and report["running_requests"] == 0 and not any(sum(part.values()) for part in parts)
 
     await eventually(nothing_in_flight, 20)
     for _ in range(20):
