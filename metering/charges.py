@@ -25,19 +25,21 @@ class Charges:
 
 @dataclass(slots=True)
 class OpenRequest:
-    """A request in flight, or cut off and still to be charged. Rows are indices into the step history."""
+    """A request in flight, or cut off and still to be charged. Rows are those of its engines' books."""
 
     started_at_seconds: float
     assigned_at_start: int
-    first_row: int
+    first_rows: tuple[int, ...]  # of each engine, the latest when the request came
     charges: Charges
     cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
     aborted_at_seconds: float = 0.0
-    last_step_seen: bool = False  # of a request cut off: the step that it still took part in has been booked
+    unseen_steps: set[int] = field(default_factory=set)  # engines of a request cut off whose running step is not booked
 
     def strike_off(self, first_row: int, ended: EndedSequence) -> None:
         """A sequence noted as cut off ended by itself before the engine heard of the abort: it is charged already."""
-        alike = [one for one in self.cut_off if one[1].prompt_tokens == ended.prompt_tokens]
+        alike = [
+            one for one in self.cut_off if one[1].prompt_tokens == ended.prompt_tokens and one[1].engine == ended.engine
+        ]
         if alike:
             self.cut_off.remove(min(alike, key=lambda one: abs(one[0] - first_row)))
 

@@ -30,6 +30,8 @@ class CounterInfo:
     `component` is one of `gpu`, `cpu`, `dram`. `source` names the adapter (`nvml`, `rapl`, `estimate`, `replay`).
     `measured` is true only where hardware was read. `update_period_seconds` is how often the hardware
     refreshes the value. `uncertainty_ratio` is the documented steady error, or None where no source states one.
+    `may_stand_still` is true for a counter whose value need not rise while it works, as a recording's: a powered
+    device always draws something, so that a hardware counter which stands still for seconds has stopped telling.
     """
 
     device: str
@@ -39,6 +41,7 @@ class CounterInfo:
     update_period_seconds: float
     uncertainty_ratio: float | None
     description: str
+    may_stand_still: bool = False
 
 
 class EnergyCounter(Protocol):

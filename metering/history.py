@@ -1,4 +1,4 @@
-"""Prices of past steps, found again by the engine's own clock.
+"""What past steps cost, found again by the engine's own clock.
 
 A sequence that ends says how long ago its first token was. The engine's clock is rebuilt from inter-token times, so
 that the step of the first token is found exactly, whatever delay there was between engine and meter.
@@ -6,38 +6,45 @@ that the step of the first token is found exactly, whatever delay there was betw
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Final
 
-from metering.ledger import StepPrice
-
-# Steps kept when nothing says that they may be forgotten; one row is 24 bytes for a single component.
+# Steps kept when nothing says that they may be forgotten; a row is 8 bytes and 8 more for each column.
 _KEPT_ROWS: Final = 4096
 # A request that outlasts this many steps (an hour at 100 a second is 360,000) is priced from the oldest row kept.
 _MAX_ROWS: Final = 1_000_000
+_WORD: Final = 1 << 64
+_SIGN: Final = 1 << 63
+
+
+def wrapped(value: int) -> int:
+    """The integer that is equal to `value` modulo 2**64 and fits in 64 signed bits.
+
+    Sums and products of rows are right modulo 2**64 however large the columns have grown, and so are exact whenever the
+    true result is small, as what one request owes always is.
+    """
+    return (value + _SIGN) % _WORD - _SIGN
 
 
 class StepHistory:
-    """A table of (engine clock, price per component) with one row a step, pruned from the front."""
+    """A table of the engine's clock and `columns` whole numbers with one row a step, pruned from the front."""
 
-    def __init__(self, components: int) -> None:
+    def __init__(self, columns: int) -> None:
         self._at = array("d")
-        self._integrals = [array("q") for _ in range(components)]
-        self._prices = [array("q") for _ in range(components)]
+        self._columns = [array("q") for _ in range(columns)]
         self._dropped = 0
         self._clock_seconds = 0.0
 
-    def append(self, elapsed_seconds: float, prices: list[StepPrice]) -> int:
-        """Add a step that ended `elapsed_seconds` after the one before; returns its index, never reused."""
+    def append(self, elapsed_seconds: float, row: Sequence[int]) -> None:
+        """Add a step that ended `elapsed_seconds` after the one before; its values are kept modulo 2**64."""
         self._clock_seconds += elapsed_seconds
         self._at.append(self._clock_seconds)
-        for column, price in enumerate(prices):
-            self._integrals[column].append(price.decode_integral)
-            self._prices[column].append(price.prefill_per_token)
-        return self.last_index
+        for column, value in zip(self._columns, row, strict=True):
+            column.append(value if -_SIGN <= value < _SIGN else wrapped(value))
 
     @property
     def last_index(self) -> int:
-        """Index of the latest step, -1 before the first."""
+        """Index of the latest step, never reused; -1 before the first."""
         return self._dropped + len(self._at) - 1
 
     def index_before_last(self, seconds: float) -> int:
@@ -50,10 +57,12 @@ class StepHistory:
             position -= 1
         return self._dropped + position
 
-    def prices(self, index: int) -> list[StepPrice]:
-        """Prices of a step per component; of the oldest step kept when that one is gone."""
-        row = max(0, index - self._dropped)
-        return [StepPrice(i[row], p[row]) for i, p in zip(self._integrals, self._prices, strict=True)]
+    def row(self, index: int) -> list[int]:
+        """Values of a step; of the oldest step kept when that one is gone, and of zeros before the first step."""
+        if not self._at:
+            return [0] * len(self._columns)
+        position = max(0, index - self._dropped)
+        return [column[position] for column in self._columns]
 
     def forget_before(self, index: int) -> None:
         """Drop rows older than `index` once enough of them have gathered to be worth the move."""
@@ -63,6 +72,6 @@ class StepHistory:
         if surplus < _KEPT_ROWS:
             return
         del self._at[:surplus]
-        for column in (*self._integrals, *self._prices):
+        for column in self._columns:
             del column[:surplus]
         self._dropped += surplus

@@ -8,18 +8,21 @@ the last reading by at most one update period; when the next reading corrects it
 step or idle time. Nothing is ever booked twice, lost or taken back.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final
 
 from metering.block import RequestEnergy
+from metering.books import EngineBooks
 from metering.charges import Charges, OpenRequest, RequestTotals
-from metering.counter import MICROJOULES_PER_JOULE, CounterInfo
-from metering.history import StepHistory
-from metering.ledger import ComponentLedger, StepPrice
-from metering.phase_cost import PhaseCostModel
+from metering.counter import CounterInfo
+from metering.fault import CounterFault
+from metering.ledger import ComponentLedger
 from metering.step import EndedSequence, EngineStep
+from metering.step_cost import StepCostModel
+from metering.supply import EnergySupply, Feed
 from metering.track import CounterTrack
+from metering.uncertainty import uncertainty_ratio
 
 _RECENT_REQUESTS: Final = 256
 # The front end asks once a second; so many callers may leave in between and still be charged.
@@ -32,89 +35,87 @@ _ABORT_PATIENCE_SECONDS: Final = 10.0
 
 
 class EnergyMeter:
-    """Books the energy of one engine to its requests, and what is left to idle, loading or unattributed.
+    """Books the energy of one server's engines to their requests, and what is left to idle, loading or unattributed.
 
     `tracks` may hold several counters of one component (the GPUs of a tensor-parallel group): they are summed.
+    `engines` are the data-parallel engines of the server; `users` says of each track which of them it serves, all where
+    it is left out.
     """
 
-    def __init__(self, tracks: Sequence[CounterTrack]) -> None:
+    def __init__(
+        self, tracks: Sequence[CounterTrack], engines: int = 1, users: Sequence[tuple[int, ...]] | None = None
+    ) -> None:
         if not tracks:
             raise ValueError("an energy meter needs at least one counter track")
-        self._info: CounterInfo = tracks[0].info
+        self.tracks = tuple(tracks)
         self.components = tuple(dict.fromkeys(track.info.component for track in tracks))
-        self._tracks = [[t for t in tracks if t.info.component == name] for name in self.components]
-        self.ledgers = [ComponentLedger() for _ in self.components]
+        self.engines = engines
+        self.ledgers = [ComponentLedger(engines) for _ in self.components]
+        everybody = tuple(range(engines))
+        self._supply = EnergySupply(
+            [
+                Feed(track, self.ledgers[self.components.index(track.info.component)], served)
+                for track, served in zip(tracks, users or [everybody] * len(tracks), strict=True)
+            ]
+        )
+        cost = StepCostModel()
+        self._books = [EngineBooks(engine, self.ledgers, cost) for engine in everybody]
         self.totals = RequestTotals()
         self.recent: deque[RequestEnergy] = deque(maxlen=_RECENT_REQUESTS)
         self.recent_aborts: deque[RequestEnergy] = deque(maxlen=_RECENT_ABORTS)
-        self._history = StepHistory(len(self.components))
-        self._cost = PhaseCostModel()
         self._open: OrderedDict[str, OpenRequest] = OrderedDict()
         self._aborting: dict[str, OpenRequest] = {}
         self._unclaimed: OrderedDict[str, Charges] = OrderedDict()
-        self._loading = True
-        self._busy = False
-        self._prefill_seen = False  # in the latest step
-        self._is_blind = False
-        self._last_blind_at_seconds = float("-inf")
-        self._remembered_at_seconds: float | None = None
+        self._busy: frozenset[int] = frozenset()
+        self._rest_account = "loading"
 
-    # -- the engine's life ---------------------------------------------------------------------------------------
+    # -- the engines' life ---------------------------------------------------------------------------------------
 
     def engine_ready(self, now_seconds: float) -> None:
         """Loading is over; from here on time without requests is idle."""
-        if self._loading:
-            self._spend_without_requests(now_seconds)
-            self._loading = False
+        if self._rest_account == "loading":
+            self._draw(now_seconds)
+            self._rest_account = "idle"
 
     def advance(self, now_seconds: float) -> None:
         """Book what the counters have confirmed by now while no request ran; does nothing in mid-step."""
         if not self._busy:
-            self._spend_without_requests(now_seconds, confirmed_only=True)
+            self._draw(now_seconds, confirmed_only=True)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step(self, step: EngineStep) -> None:
         """Take in one engine step; the sequences that ended with it come right after, through `sequence_ended`."""
-        self._settle_aborted(now_seconds=step.ended_at_seconds)
-        self._mind_outages(step.ended_at_seconds)
-        self._loading = False
-        started = step.ended_at_seconds - step.duration_seconds if step.duration_seconds is not None else None
-        if not self._busy and started is not None:
-            self._spend_without_requests(started)
-        energies = [
-            max(0, self._estimate(i, step.ended_at_seconds) - ledger.assigned) for i, ledger in enumerate(self.ledgers)
-        ]
-        tokens, sequences = step.prefill_tokens, step.decode_sequences
-        ratio = self._cost.prefill_ratio(tokens, sequences)
-        self._cost.learn(tokens, sequences, sum(energies) / MICROJOULES_PER_JOULE)
-        prices = []
-        for ledger, energy in zip(self.ledgers, energies, strict=True):
-            prefill = round(energy * ratio)
-            ledger.spend_step(
-                prefill=prefill, prefill_tokens=tokens, decode=energy - prefill, decode_sequences=sequences
-            )
-            prices.append(ledger.complete_prefills(step.first_tokens, step.first_token_prompt_tokens))
-        self._remember(step, prices)
-        self._prefill_seen = tokens > 0
-        self._busy = step.unfinished_sequences > 0
+        self._settle_aborted(step.engine, now_seconds=step.ended_at_seconds)
+        if self._rest_account == "loading":  # an engine that was not announced
+            self._rest_account = "idle"
+        books = self._books[step.engine]
+        if not books.is_busy and step.duration_seconds is not None:
+            self._draw(step.ended_at_seconds - step.duration_seconds)
+        self._busy |= {step.engine}
+        self._draw(step.ended_at_seconds)
+        books.take_in(step)
+        if not books.is_busy:
+            self._busy -= {step.engine}
         for request in self._aborting.values():
-            request.last_step_seen = True
-        self._forget_old_steps()
+            request.unseen_steps.discard(step.engine)
+        self._forget_old_steps(step.engine)
 
-    def engine_idle(self, now_seconds: float) -> None:
+    def engine_idle(self, now_seconds: float, engine: int = 0) -> None:
         """The engine says that nothing is running or waiting in it."""
-        if self._busy:
-            self._spend_overhead(now_seconds)
-        self._busy = self._prefill_seen = False
-        self._settle_aborted(now_seconds=now_seconds, engine_empty=True)
-        for ledger in self.ledgers:
-            ledger.settle()
+        books = self._books[engine]
+        if books.is_busy:  # between the last step and this word: an abort's unfinished business
+            self._draw(now_seconds)
+        books.is_busy = books.prefill_seen = False
+        self._busy -= {engine}
+        self._settle_aborted(engine, now_seconds=now_seconds, engine_empty=True)
+        books.settle()
 
     def sequence_ended(self, request_id: str, ended: EndedSequence) -> None:
         """A sequence of `request_id` produced its last token in the step just taken in."""
-        first_row = self._history.index_before_last(ended.decode_seconds)
-        charges = self._charge(first_row, ended)
+        books = self._books[ended.engine]
+        first_row = books.first_row_of(ended)
+        charges = books.charge(first_row, ended)
         request = self._open.get(request_id)
         if request is None and (request := self._aborting.get(request_id)) is not None:
             request.strike_off(first_row, ended)
@@ -133,8 +134,8 @@ class EnergyMeter:
         self.advance(now_seconds)
         self._open[request_id] = OpenRequest(
             started_at_seconds=now_seconds,
-            assigned_at_start=sum(ledger.assigned for ledger in self.ledgers),
-            first_row=self._history.last_index,
+            assigned_at_start=self.assigned_microjoules(),
+            first_rows=tuple(books.last_row for books in self._books),
             charges=self._no_charges(),
         )
 
@@ -154,7 +155,7 @@ class EnergyMeter:
         """A live sequence of an open request is about to be aborted; it pays up to the step now running."""
         request = self._open.get(request_id)
         if request is not None:
-            request.cut_off.append((self._history.index_before_last(ended.decode_seconds), ended))
+            request.cut_off.append((self._books[ended.engine].first_row_of(ended), ended))
 
     def request_ended(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> RequestEnergy:
         """All of a request's sequences have ended: its energy, known so far to the last reading.
@@ -180,6 +181,7 @@ class EnergyMeter:
         self._claim(request, also_known_as)
         if request.cut_off:
             request.aborted_at_seconds = now_seconds
+            request.unseen_steps = {ended.engine for _, ended in request.cut_off}
             self._aborting[request_id] = request
         else:
             self._close(request_id, request, "aborted", now_seconds)
@@ -188,11 +190,13 @@ class EnergyMeter:
 
     @property
     def source(self) -> str:
-        return self._info.source
+        """What was read: one source, or several joined by `+`."""
+        return "+".join(dict.fromkeys(track.info.source for track in self.tracks))
 
     @property
     def measured(self) -> bool:
-        return self._info.measured
+        """Whether every counter reads hardware."""
+        return all(track.info.measured for track in self.tracks)
 
     @property
     def open_requests(self) -> int:
@@ -201,11 +205,15 @@ class EnergyMeter:
     @property
     def epochs(self) -> int:
         """Counter epochs begun, summed over the counters; more than the number of counters means faults."""
-        return sum(track.epochs for tracks in self._tracks for track in tracks)
+        return sum(track.epochs for track in self.tracks)
+
+    def faults(self) -> list[tuple[CounterInfo, Counter[CounterFault]]]:
+        """What went wrong with each counter so far."""
+        return [(track.info, track.faults) for track in self.tracks]
 
     def confirmed_microjoules(self) -> int:
         """The hardware counters' own delta since the meter began, up to their last reading."""
-        return sum(track.confirmed_microjoules() for tracks in self._tracks for track in tracks)
+        return sum(track.confirmed_microjoules() for track in self.tracks)
 
     def assigned_microjoules(self) -> int:
         """Everything booked so far, in flight included; ahead of the counters by what is extrapolated."""
@@ -214,13 +222,16 @@ class EnergyMeter:
     def power_watts(self, now_seconds: float) -> dict[str, float | None]:
         """Present power per component; None where a counter has stopped answering."""
         watts: dict[str, float | None] = {}
-        for name, tracks in zip(self.components, self._tracks, strict=True):
-            readings = [track.power_watts(now_seconds) for track in tracks]
-            known = [reading for reading in readings if reading is not None]
-            watts[name] = sum(known) if len(known) == len(readings) else None
+        for track in self.tracks:
+            name, power = track.info.component, track.power_watts(now_seconds)
+            known = watts.get(name, 0.0)
+            watts[name] = None if power is None or known is None else known + power
         return watts
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _draw(self, at_seconds: float, *, confirmed_only: bool = False) -> None:
+        self._supply.draw(at_seconds, self._busy, self._rest_account, confirmed_only=confirmed_only)
 
     def _no_charges(self) -> Charges:
         return Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
@@ -235,110 +246,63 @@ class EnergyMeter:
         for name in self._unclaimed_of(engine_name):
             request.charges.add(self._unclaimed.pop(name))
 
-    def _remember(self, step: EngineStep, prices: list[StepPrice]) -> None:
-        """Keep the step's prices if a first token can lie in it, as it cannot in a step that gave no token.
-
-        Times between tokens then lead from one row kept to the next, and not past those of bare prompt chunks.
-        """
-        if step.inter_token_seconds is None and not step.first_tokens:
-            return
-        elapsed = step.inter_token_seconds
-        if elapsed is None:
-            elapsed = max(0.0, step.ended_at_seconds - (self._remembered_at_seconds or step.ended_at_seconds))
-        self._history.append(elapsed, prices)
-        self._remembered_at_seconds = step.ended_at_seconds
-
-    def _forget_old_steps(self) -> None:
+    def _forget_old_steps(self, engine: int) -> None:
+        books = self._books[engine]
         oldest = next(iter(self._open.values()), None)
-        rows = [row for request in self._aborting.values() for row, _ in request.cut_off]
-        self._history.forget_before(min([*rows, oldest.first_row if oldest else self._history.last_index]))
+        rows = [row for request in self._aborting.values() for row, ended in request.cut_off if ended.engine == engine]
+        books.forget_before(min([*rows, oldest.first_rows[engine] if oldest else books.last_row]))
 
-    def _estimate(self, component: int, at_seconds: float) -> int:
-        return sum(track.estimate_microjoules(at_seconds) for track in self._tracks[component])
-
-    def _mind_outages(self, at_seconds: float) -> None:
-        """A counter that was silent for long tells, when it is back, of energy whose owners nobody can know."""
-        is_blind = any(track.is_blind(at_seconds) for tracks in self._tracks for track in tracks)
-        if self._is_blind and not is_blind:
-            for index, ledger in enumerate(self.ledgers):
-                ledger.spend("unattributed", max(0, self._confirmed(index) - ledger.assigned))
-        if is_blind:
-            self._last_blind_at_seconds = at_seconds
-        self._is_blind = is_blind
-
-    def _confirmed(self, component: int) -> int:
-        return sum(track.confirmed_microjoules() for track in self._tracks[component])
-
-    def _spend_without_requests(self, until_seconds: float, *, confirmed_only: bool = False) -> None:
-        account = "loading" if self._loading else "idle"
-        for index, ledger in enumerate(self.ledgers):
-            reached = self._confirmed(index) if confirmed_only else self._estimate(index, until_seconds)
-            ledger.spend(account, max(0, reached - ledger.assigned))
-
-    def _spend_overhead(self, until_seconds: float) -> None:
-        """Between the last step and the word that nothing is left: an abort's unfinished business."""
-        for index, ledger in enumerate(self.ledgers):
-            ledger.spend("unattributed", max(0, self._estimate(index, until_seconds) - ledger.assigned))
-
-    def _charge(self, first_row: int, ended: EndedSequence) -> Charges:
-        charges = self._no_charges()
-        for index, (ledger, price) in enumerate(zip(self.ledgers, self._history.prices(first_row), strict=True)):
-            charges.prefill[index], charges.decode[index] = ledger.charge(price, ended.computed_prompt_tokens)
-        charges.prompt_tokens = ended.prompt_tokens
-        charges.output_tokens = ended.output_tokens
-        charges.sequences = 1
-        return charges
-
-    def _settle_aborted(self, *, now_seconds: float, engine_empty: bool = False) -> None:
+    def _settle_aborted(self, engine: int, *, now_seconds: float, engine_empty: bool = False) -> None:
         """Charge the requests that were cut off, once the last step they took part in and its ends are booked.
 
         Of several that were cut off before their first token the oldest was the one being computed.
         """
+        books = self._books[engine]
         closing: list[tuple[str, OpenRequest]] = []
         for request_id, request in self._aborting.items():
-            if not request.last_step_seen and not engine_empty:
+            if engine_empty:
+                request.unseen_steps.discard(engine)
+            if engine in request.unseen_steps:
                 continue
+            waiting: list[tuple[int, EndedSequence]] = []
             for first_row, ended in request.cut_off:
-                if ended.prefill_done:
-                    request.charges.add(self._charge(first_row, ended))
-            request.cut_off = [(row, ended) for row, ended in request.cut_off if not ended.prefill_done]
+                if ended.engine == engine and ended.prefill_done:
+                    request.charges.add(books.charge(first_row, ended))
+                else:
+                    waiting.append((first_row, ended))
+            request.cut_off = waiting
+            prompts = [ended for _, ended in waiting if ended.engine == engine]
+            elsewhere = len(prompts) < len(waiting)
             waited = now_seconds - request.aborted_at_seconds
-            if not (request.cut_off and self._prefill_seen and waited < _ABORT_PATIENCE_SECONDS):
+            if not elsewhere and not (prompts and books.prefill_seen and waited < _ABORT_PATIENCE_SECONDS):
                 closing.append((request_id, request))
         for request_id, request in sorted(closing, key=lambda one: one[1].started_at_seconds):
-            if not self._prefill_seen:
-                self._charge_abandoned_prefill(request)
+            if not books.prefill_seen and request.cut_off:
+                books.charge_abandoned_prefill(request.charges)
             del self._aborting[request_id]
             self._close(request_id, request, "aborted", request.aborted_at_seconds)
-        if not self._prefill_seen and not self._aborting:
-            for ledger in self.ledgers:
-                ledger.disown(ledger.abandon_prefills())
-
-    def _charge_abandoned_prefill(self, request: OpenRequest) -> None:
-        if not request.cut_off:
-            return
-        for index, ledger in enumerate(self.ledgers):
-            request.charges.prefill[index] += ledger.charge_prefill(ledger.abandon_prefills())
+        if not books.prefill_seen and not self._aborting:
+            books.disown_prefills()
 
     def _close(self, request_id: str, request: OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
         charges = request.charges
         duration = max(0.0, now_seconds - request.started_at_seconds)
+        totals = [p + d for p, d in zip(charges.prefill, charges.decode, strict=True)]
+        blind = request.started_at_seconds < self._supply.last_blind_at_seconds
         energy = RequestEnergy(
             request_id=request_id,
             outcome=outcome,
             prefill_microjoules=sum(charges.prefill),
             decode_microjoules=sum(charges.decode),
-            components_microjoules={
-                name: p + d for name, p, d in zip(self.components, charges.prefill, charges.decode, strict=True)
-            },
+            components_microjoules=dict(zip(self.components, totals, strict=True)),
             device_microjoules=self.assigned_microjoules() - request.assigned_at_start,
             duration_seconds=duration,
             prompt_tokens=charges.prompt_tokens,
             output_tokens=charges.output_tokens,
-            source=self._info.source,
-            measured=self._info.measured,
-            uncertainty_ratio=self._uncertainty(duration),
-            unknown_reason=_OUTAGE if request.started_at_seconds <= self._last_blind_at_seconds else None,
+            source=self.source,
+            measured=self.measured,
+            uncertainty_ratio=uncertainty_ratio([track.info for track in self.tracks], totals, duration),
+            unknown_reason=_OUTAGE if blind else None,
         )
         self._count(energy)
         return energy
@@ -355,11 +319,3 @@ class EnergyMeter:
         totals.prompt_tokens += energy.prompt_tokens
         totals.output_tokens += energy.output_tokens
         self.recent.append(energy)
-
-    def _uncertainty(self, duration_seconds: float) -> float | None:
-        """The sensor's steady error, plus the refresh period that either end of the request may be off by."""
-        steady = self._info.uncertainty_ratio
-        if steady is None:
-            return None
-        edge = self._info.update_period_seconds / duration_seconds if duration_seconds > 0 else 1.0
-        return float(min(1.0, (steady * steady + edge * edge) ** 0.5))

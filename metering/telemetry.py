@@ -22,6 +22,10 @@ def telemetry(meter: EnergyMeter | None, unmeasured_reason: str, now_seconds: fl
         "counter_microjoules": confirmed,
         "extrapolated_microjoules": meter.assigned_microjoules() - confirmed,
         "counter_epochs": meter.epochs,
+        "counter_faults": {
+            f"{info.component}:{info.device}": {fault.value: count for fault, count in sorted(faults.items())}
+            for info, faults in meter.faults()
+        },
         "accounts_microjoules": {name: dict(ledger.accounts) for name, ledger in by_component.items()},
         "in_flight_microjoules": {
             name: {"prefill": ledger.in_flight_prefill, "decode": ledger.in_flight_decode}

@@ -1,69 +1,112 @@
 """The timeline of one counter: what it read, what it must read now, and what it never read.
 
 Fed by the sampler's thread, read by the event loop. Its output is continuous and never falls, whatever the
-hardware does: a counter that goes backwards or leaps starts a new epoch, in which counting resumes from the
-value already reached. Knows nothing of steps or requests.
+hardware does: after a fault a new epoch begins, in which counting resumes from the value already reached. Knows nothing
+of steps or requests.
 """
 
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
 from metering.counter import MICROJOULES_PER_JOULE, CounterInfo, EnergyReading
+from metering.fault import CounterFault
 
 # Two minutes at 20 readings a second; a step or an idle gap is split at most this far back.
 _KEPT_POINTS: Final = 2400
 # No single accelerator board or socket draws this much; a faster rise is a fault of the counter.
 _IMPLAUSIBLE_WATTS: Final = 20_000.0
-# How far past the last reading the last known power is believed.
-_EXTRAPOLATION_LIMIT_SECONDS: Final = 3.0
+# How far past its last change a counter's last known power is believed. The slowest counter we know changes ten times
+# a second and no powered device draws nothing, so one that stands still for longer does not tell.
+_SILENCE_SECONDS: Final = 3.0
+# A counter that was asked so recently, and has not changed for longer, answers but stands still.
+_ASKED_RECENTLY_SECONDS: Final = 1.0
 # Power is the slope over at least this much time, so that one clock tick of a coarse counter does not rule it.
 _POWER_WINDOW_SECONDS: Final = 0.25
+
+
+def _ignore(_info: CounterInfo, _fault: CounterFault) -> None:
+    """Nobody wants to hear of faults."""
 
 
 class CounterTrack:
     """Continuous, monotone energy of one counter, in microjoules since its first reading.
 
     Counters refresh in steps (20 to 100 ms on NVIDIA boards, 10 ms for CPU clock ticks). Only readings whose value
-    changed become points, so that the line between points follows the energy and not the refreshes; a value that
-    stays the same for longer than `stall_seconds` is taken as it stands.
+    changed become points, so that the line between points follows the energy and not the refreshes.
 
-    `origin_microjoules` is the raw value that counts as zero; None takes the first reading.
+    `origin_microjoules` is the raw value that counts as zero; None takes the first reading. `report` hears of every
+    fault once, in whichever thread notices it.
     """
 
-    def __init__(self, info: CounterInfo, origin_microjoules: int | None = None) -> None:
+    def __init__(
+        self,
+        info: CounterInfo,
+        origin_microjoules: int | None = None,
+        report: Callable[[CounterInfo, CounterFault], None] = _ignore,
+    ) -> None:
         self.info = info
         self.epochs = 1
+        self.faults: Counter[CounterFault] = Counter()
+        self.stray_microjoules = 0
+        """Energy told after a silence: really spent, but nobody can know any more when, and so by whom."""
+        self.silence_seconds = max(_SILENCE_SECONDS, 4 * info.update_period_seconds)
+        """How far past its last change the counter's last known power is believed."""
+        self._report = report
         self._stall_seconds = max(0.5, 4 * info.update_period_seconds)
         self._origin = origin_microjoules
         self._offset = 0
         self._raw_last: int | None = None
+        self._asked_at_seconds = 0.0
         self._changed_at_seconds = 0.0
+        self._unseen_seconds = 0.0  # that passed since the last change without the clock
+        self._is_interrupted = False
         self._points: deque[tuple[float, int]] = deque(maxlen=_KEPT_POINTS)
         self._lock = threading.Lock()
 
-    def observe(self, reading: EnergyReading) -> bool:
-        """Take one reading; true when it opened a new epoch (the counter was reset or leapt)."""
+    # -- the sampler's side --------------------------------------------------------------------------------------
+
+    def observe(self, reading: EnergyReading) -> None:
+        """Take one reading."""
+        with self._lock:
+            fault = self._take(reading)
+        if fault is not None:
+            self._report(self.info, fault)
+
+    def interrupt(self, fault: CounterFault, unseen_seconds: float = 0.0) -> None:
+        """Nobody was looking for a while: what the next reading tells is stray.
+
+        `unseen_seconds` passed without showing on the clock that readings are timed by.
+        """
+        with self._lock:
+            self._unseen_seconds += unseen_seconds
+            self._note(fault)
+            self._is_interrupted = True
+        self._report(self.info, fault)
+
+    # -- the meter's side ----------------------------------------------------------------------------------------
+
+    def is_blind(self, at_seconds: float) -> bool:
+        """Whether the counter has been silent for so long that its energy at this instant is not known."""
+        fault = None
         with self._lock:
             if self._raw_last is None:
-                self._open(reading)
-                return False
-            last_at, last_energy = self._points[-1]
-            rise = reading.energy_microjoules - self._raw_last
-            elapsed = reading.at_seconds - last_at
-            if elapsed <= 0:
-                return False
-            self._raw_last = reading.energy_microjoules
-            since_change = reading.at_seconds - self._changed_at_seconds
-            if rise:
-                self._changed_at_seconds = reading.at_seconds
-            # What a counter that stood still catches up with was spent over all the time it stood still.
-            if rise < 0 or rise > _IMPLAUSIBLE_WATTS * MICROJOULES_PER_JOULE * max(since_change, 0.05):
-                self._start_epoch(reading, last_energy)
                 return True
-            if rise > 0 or elapsed > self._stall_seconds:
-                self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
-            return False
+            blind = self._is_interrupted or at_seconds - self._points[-1][0] > self.silence_seconds
+            if blind and not self._is_interrupted:
+                stands_still = at_seconds - self._asked_at_seconds < _ASKED_RECENTLY_SECONDS
+                fault = CounterFault.STALL if stands_still else CounterFault.LOST
+                self._note(fault)
+                self._is_interrupted = True
+        if fault is not None:
+            self._report(self.info, fault)
+        return blind
+
+    def has_moved(self) -> bool:
+        """Whether the counter has ever changed; one that has not measures nothing."""
+        with self._lock:
+            return len(self._points) > 1
 
     def confirmed_microjoules(self) -> int:
         """Energy up to the last reading: the counter's own delta, over all epochs."""
@@ -77,14 +120,9 @@ class CounterTrack:
                 return 0
             last_at, last_energy = self._points[-1]
             if at_seconds >= last_at:
-                ahead = min(at_seconds - last_at, _EXTRAPOLATION_LIMIT_SECONDS)
+                ahead = min(at_seconds - last_at, self.silence_seconds)
                 return last_energy + int(ahead * self._microwatts())
             return self._interpolate(at_seconds)
-
-    def is_blind(self, at_seconds: float) -> bool:
-        """Whether the counter has been silent for so long that its energy at this instant is not known."""
-        with self._lock:
-            return not self._points or at_seconds - self._points[-1][0] > _EXTRAPOLATION_LIMIT_SECONDS
 
     def power_watts(self, now_seconds: float) -> float | None:
         """Mean power over the last quarter second, or None when the counter no longer answers."""
@@ -93,16 +131,51 @@ class CounterTrack:
                 return None
             return self._microwatts() / MICROJOULES_PER_JOULE
 
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _take(self, reading: EnergyReading) -> CounterFault | None:
+        if self._raw_last is None:
+            self._open(reading)
+            return None
+        last_at, last_energy = self._points[-1]
+        elapsed = reading.at_seconds - last_at
+        if elapsed <= 0:
+            return None
+        rise, self._raw_last = reading.energy_microjoules - self._raw_last, reading.energy_microjoules
+        self._asked_at_seconds = reading.at_seconds
+        if rise == 0:
+            if self.info.may_stand_still and elapsed > self._stall_seconds:
+                self._points.append((reading.at_seconds, last_energy))
+            return None
+        # What a counter that stood still catches up with was spent over all the time it stood still.
+        since_change = reading.at_seconds - self._changed_at_seconds + self._unseen_seconds
+        was_silent = self._is_interrupted or elapsed > self.silence_seconds
+        self._changed_at_seconds = reading.at_seconds
+        self._unseen_seconds = 0.0
+        self._is_interrupted = False
+        if rise < 0 or rise > _IMPLAUSIBLE_WATTS * MICROJOULES_PER_JOULE * max(since_change, 0.05):
+            fault = CounterFault.RESET if rise < 0 else CounterFault.JUMP
+            self._note(fault)
+            self._start_epoch(reading, last_energy)
+            return fault
+        if was_silent:
+            self.stray_microjoules += rise
+        self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
+        return None
+
     def _open(self, reading: EnergyReading) -> None:
         self._raw_last = reading.energy_microjoules
-        self._changed_at_seconds = reading.at_seconds
+        self._asked_at_seconds = self._changed_at_seconds = reading.at_seconds
         origin = reading.energy_microjoules if self._origin is None else self._origin
         self._offset = -min(origin, reading.energy_microjoules)
         self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
 
+    def _note(self, fault: CounterFault) -> None:
+        self.epochs += 1
+        self.faults[fault] += 1
+
     def _start_epoch(self, reading: EnergyReading, reached: int) -> None:
         """The energy between the last good reading and this one is unknown: it is not invented."""
-        self.epochs += 1
         self._offset = reached - reading.energy_microjoules
         self._points.append((reading.at_seconds, reached))
 

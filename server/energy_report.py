@@ -38,6 +38,7 @@ class EnergyReport(BaseModel):
     power_watts: dict[Name, Watts | None] = {}
     in_flight_microjoules: dict[Name, dict[str, Microjoules]] = {}
     accounts_microjoules: dict[Name, dict[Account, Microjoules]] = {}
+    counter_faults: dict[Name, dict[Name, Annotated[int, Field(ge=0)]]] = {}
     running_requests: Annotated[int, Field(ge=0)] = 0
     waiting_requests: Annotated[int, Field(ge=0)] = 0
     recent_requests: list[EndedRequest] = []

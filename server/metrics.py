@@ -142,6 +142,11 @@ class _RosterCollector(Collector):
             "Energy of requests that have not ended, so far.",
             labels=("worker", "model", "component"),
         )
+        faults = CounterMetricFamily(
+            "wattline_energy_counter_faults",
+            "Faults of the workers' hardware counters, each of which began a new epoch.",
+            labels=("worker", "counter", "fault"),
+        )
         power = GaugeMetricFamily("wattline_power_watts", "Present power.", labels=("worker", "component"))
         running = GaugeMetricFamily(
             "wattline_worker_running_requests", "Sequences running in the engine.", labels=("worker",)
@@ -158,6 +163,8 @@ class _RosterCollector(Collector):
                 energy.add_metric((worker, report.model, component, account), microjoules / MICROJOULES_PER_JOULE)
             for component, microjoules in report.in_flight.items():
                 in_flight.add_metric((worker, report.model, component), microjoules / MICROJOULES_PER_JOULE)
+            for (counter, fault), count in report.counter_faults.items():
+                faults.add_metric((worker, counter, fault), count)
             for component, watts in report.power_watts.items():
                 if watts is not None:
                     power.add_metric((worker, component), watts)
@@ -165,4 +172,4 @@ class _RosterCollector(Collector):
             restarts.add_metric((worker,), member.supervisor.restarts)
             for name in WorkerState:
                 state.add_metric((worker, name.value), float(member.supervisor.state is name))
-        yield from (energy, in_flight, power, running, state, restarts)
+        yield from (energy, in_flight, faults, power, running, state, restarts)

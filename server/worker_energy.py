@@ -24,12 +24,14 @@ class WorkerEnergy:
     reason: str | None = "the worker has not reported yet"
     power_watts: dict[str, float | None] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
+    counter_faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     running_requests: int = 0
     waiting_requests: int = 0
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
     _last_in_flight: dict[str, int] = field(default_factory=dict)
+    _faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
@@ -43,6 +45,7 @@ class WorkerEnergy:
             self._instance_id = report.instance_id
             self._bury()
             self._seen = Counter()
+            self._faults = Counter()
         self.model = report.model or self.model
         self.source = report.source
         self.measured = report.measured
@@ -50,6 +53,7 @@ class WorkerEnergy:
         self.power_watts = report.power_watts
         self.in_flight = {component: sum(phases.values()) for component, phases in report.in_flight_microjoules.items()}
         self._last_in_flight = self.in_flight
+        self._take_faults(report.counter_faults)
         self.running_requests = report.running_requests
         self.waiting_requests = report.waiting_requests
         for component, accounts in report.accounts_microjoules.items():
@@ -67,6 +71,12 @@ class WorkerEnergy:
         self.power_watts = {}
         self.in_flight = {}
         self.running_requests = self.waiting_requests = 0
+
+    def _take_faults(self, told: dict[str, dict[str, int]]) -> None:
+        """Faults of all lives of the worker, by counter and kind."""
+        faults = Counter({(counter, fault): n for counter, kinds in told.items() for fault, n in kinds.items()})
+        self.counter_faults += faults - self._faults
+        self._faults = faults
 
     def _bury(self) -> None:
         """A life has ended for good: it counts on, and what was in flight in it has lost its owners."""

@@ -44,6 +44,7 @@ class ReplayCounter:
             update_period_seconds=(rows[-1][0] - rows[0][0]) / (len(rows) - 1),
             uncertainty_ratio=None,
             description=f"recording {recording} of {len(rows)} rows, played back",
+            may_stand_still=True,
         )
 
     def read(self) -> EnergyReading:

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from metering.counter import MICROJOULES_PER_JOULE
+from metering.fault import CounterFault
 
 if TYPE_CHECKING:
     from metering.vllm_plugin.session import MeterSession
@@ -45,6 +46,15 @@ class EnergyExporter(Collector):
         for component, phases in report["in_flight_microjoules"].items():
             in_flight.add_metric((worker, model, component), sum(phases.values()) / MICROJOULES_PER_JOULE)
         yield in_flight
+        faults = CounterMetricFamily(
+            "wattline_energy_counter_faults",
+            "Faults of the hardware counters: reset, jump, stall, lost, sampler, suspended. Each began a new epoch.",
+            labels=("worker", "counter", "fault"),
+        )
+        for counter, counts in report["counter_faults"].items():
+            for fault in CounterFault:
+                faults.add_metric((worker, counter, fault.value), counts.get(fault.value, 0))
+        yield faults
         power = GaugeMetricFamily("wattline_power_watts", "Present power, in watts.", labels=("worker", "component"))
         for component, watts in report["power_watts"].items():
             if watts is not None:

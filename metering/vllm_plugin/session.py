@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from metering.block import encode_block, unknown_energy_block
 from metering.choice import choose_counters
-from metering.counter import EnergyReading
+from metering.counter import CounterInfo, EnergyReading
 from metering.errors import MeteringError
+from metering.fault import CounterFault
 from metering.meter import EnergyMeter
 from metering.sampler import Sampler
 from metering.telemetry import telemetry
@@ -42,13 +43,14 @@ class MeterSession:
         self.instance_id = secrets.token_hex(8)
         self.worker_id = environ.get(WORKER_VARIABLE, "vllm")
         self.model = ""
-        self.waiting_requests = 0
-        self.running_requests = 0
+        self._requests: dict[int, tuple[int, int]] = {}  # of each engine: running, waiting
         self.meter: EnergyMeter | None = None
         self.unmeasured_reason = "the meter has not started"
         self._environ = environ
         self._sampler: Sampler | None = None
         self._tracks: list[CounterTrack] = []
+        self._engines_known = False
+        self._engines = 0
         self._start(environ)
         self.latest_telemetry = self.telemetry()
 
@@ -60,36 +62,73 @@ class MeterSession:
             return
         # The estimate counts from the start of the process; hardware counters from the first look at them.
         tracks = [
-            CounterTrack(counter.info, origin_microjoules=0 if counter.info.source == "estimate" else None)
+            CounterTrack(counter.info, 0 if counter.info.source == "estimate" else None, _warn)
             for counter in choice.counters
         ]
 
         def observe(index: int, reading: EnergyReading) -> None:
-            if tracks[index].observe(reading):
-                info = tracks[index].info
-                logger.warning("energy counter of %s restarted or leapt: epoch %d", info.device, tracks[index].epochs)
+            tracks[index].observe(reading)
 
-        self._sampler = Sampler(choice.counters, observe)
+        def interrupted(fault: CounterFault, unseen_seconds: float) -> None:
+            for track in tracks:
+                track.interrupt(fault, unseen_seconds)
+
+        self._sampler = Sampler(choice.counters, observe, interrupted)
         self._sampler.read_once()
         self._sampler.start()
         self._tracks = tracks
         self.meter = EnergyMeter(tracks)
         logger.info("metering with source=%s components=%s", choice.source, ",".join(self.meter.components))
 
-    def engine_uses(self, device_type: str, devices: int) -> None:
-        """Measure what the engine uses, now that it is known: no board for one on the CPU, no more boards than it has.
+    def engines_use(self, device_type: str, devices: int, engines: int) -> None:
+        """Measure what the engines use, now that it is known: no board for those on the CPU, no more than theirs.
 
-        To be called before the first request. What the boards kept have spent since the start counts as loading.
+        Each of `engines` uses `devices`, the first of those visible the first, and so on. To be called before the first
+        request; the first call counts. What the boards kept have spent since the start is loading.
         """
-        if self.meter is None or self.meter.source != "nvml":
+        if self.meter is None or self._engines_known:
             return
-        if device_type == "cpu" and self._environ.get(METER_VARIABLE, "auto") == "auto":
-            if self._sampler is not None:
-                self._sampler.stop()
-            self._start({**self._environ, METER_VARIABLE: "estimate"})
-        elif device_type != "cpu" and len(self._tracks) > devices:
-            logger.info("metering the first %d of %d visible GPUs, those the engine uses", devices, len(self._tracks))
-            self.meter = EnergyMeter(self._tracks[:devices])
+        self._engines_known = True
+        has_boards = any(track.info.component == "gpu" for track in self._tracks)
+        are_strange = device_type == "cpu" and self._environ.get(METER_VARIABLE, "auto") == "auto"
+        if has_boards and are_strange and not self._restart_without_boards():
+            return
+        kept, users = _served(self._tracks, devices if device_type != "cpu" else None, engines)
+        if len(kept) < len(self._tracks):
+            logger.info("metering %d of the %d visible counters, those the engines use", len(kept), len(self._tracks))
+        if engines > 1 or len(kept) < len(self._tracks):
+            self.meter = EnergyMeter(kept, engines, users)
+
+    def add_engine(self) -> int:
+        """The number of one more engine in this process, counted from 0."""
+        self._engines += 1
+        if self.meter is not None and self._engines > self.meter.engines:
+            self.fail(f"{self._engines} engines run in this server where vLLM announced {self.meter.engines}")
+        return self._engines - 1
+
+    def count(self, engine: int, running: int, waiting: int) -> None:
+        """Note how many requests one engine is working on."""
+        self._requests[engine] = running, waiting
+
+    @property
+    def running_requests(self) -> int:
+        return sum(running for running, _ in self._requests.values())
+
+    @property
+    def waiting_requests(self) -> int:
+        return sum(waiting for _, waiting in self._requests.values())
+
+    def look_after_sampler(self) -> None:
+        """Start the sampler's thread again where it has died. Cheap: called with every step and every report."""
+        if self._sampler is not None and self.meter is not None:
+            self._sampler.revive()
+
+    def _restart_without_boards(self) -> bool:
+        """Whether anything measures afterwards."""
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._start({**self._environ, METER_VARIABLE: "estimate"})
+        return self.meter is not None
 
     def fail(self, reason: str) -> None:
         """Stop measuring: from now on energy is unknown, with this reason."""
@@ -120,6 +159,7 @@ class MeterSession:
 
     def telemetry(self) -> dict[str, Any]:
         """The body of `GET /energy`, up to now. To be called on the event loop, like the meter itself."""
+        self.look_after_sampler()
         now = time.monotonic()
         if self.meter is not None:
             self.meter.advance(now)
@@ -133,6 +173,34 @@ class MeterSession:
             "sampler_failures": self._sampler.failures if self._sampler else 0,
         }
         return self.latest_telemetry
+
+
+def _served(
+    tracks: list[CounterTrack], devices: int | None, engines: int
+) -> tuple[list[CounterTrack], list[tuple[int, ...]]]:
+    """The counters that `engines` use, and which of them each serves: `devices` boards one each, the rest all."""
+    kept: list[CounterTrack] = []
+    users: list[tuple[int, ...]] = []
+    boards = 0
+    for track in tracks:
+        serves = tuple(range(engines))
+        if track.info.component == "gpu" and devices is not None:
+            serves = serves[boards // devices : boards // devices + 1]
+            boards += 1
+        if serves:
+            kept.append(track)
+            users.append(serves)
+    return kept, users
+
+
+def _warn(info: CounterInfo, fault: CounterFault) -> None:
+    logger.warning(
+        "energy counter fault, a new epoch begins: fault=%s device=%s component=%s source=%s",
+        fault.value,
+        info.device,
+        info.component,
+        info.source,
+    )
 
 
 _sessions: dict[int, MeterSession] = {}

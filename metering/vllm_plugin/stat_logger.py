@@ -24,13 +24,16 @@ logger = logging.getLogger("wattline.metering")
 class EnergyStatLogger(StatLoggerBase):
     """The stat logger vLLM loads from the entry point group `vllm.stat_logger_plugins`."""
 
-    def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:
+    def __init__(self, vllm_config: "VllmConfig", engine_index: int = 0) -> None:  # noqa: ARG002  # vLLM's signature
         self._session: MeterSession = process_session()
         names = vllm_config.model_config.served_model_name
-        if engine_index > 0:  # their steps overlap in time, and one counter reading cannot be split between them
-            self._session.fail("several data-parallel engines in one vLLM server are not told apart yet")
         if (parallel := getattr(vllm_config, "parallel_config", None)) is not None:
-            self._session.engine_uses(vllm_config.device_config.device_type, parallel.world_size)
+            self._session.engines_use(
+                vllm_config.device_config.device_type, parallel.world_size, max(1, parallel.data_parallel_size_local)
+            )
+        # vLLM's own index counts the engines of other servers too where a balancer outside spreads the load.
+        self._engine = self._session.add_engine()
+        self._speculates = getattr(vllm_config, "speculative_config", None) is not None
         _silence_iteration_lines()
         self._session.model = names if isinstance(names, str) else names[0]
 
@@ -43,12 +46,13 @@ class EnergyStatLogger(StatLoggerBase):
         scheduler_stats: "SchedulerStats | None",
         iteration_stats: "IterationStats | None",
         mm_cache_stats: Any = None,  # noqa: ARG002, ANN401  # vLLM's signature
-        engine_idx: int = 0,  # noqa: ARG002
+        engine_idx: int = 0,  # noqa: ARG002  # ours is known since the start
     ) -> None:
         """Called by vLLM once per engine iteration, and once more when the engine has emptied."""
         meter = self._session.meter
         if meter is None:
             return
+        self._session.look_after_sampler()
         try:
             self._record(meter, scheduler_stats, iteration_stats)
         except Exception as error:  # the engine's own loop calls us: our fault must not become its death
@@ -64,10 +68,9 @@ class EnergyStatLogger(StatLoggerBase):
         now = time.monotonic()
         unfinished = 0
         if scheduler_stats is not None:
-            self._session.running_requests = scheduler_stats.num_running_reqs
-            self._session.waiting_requests = scheduler_stats.num_waiting_reqs
+            self._session.count(self._engine, scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
             unfinished = scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs
-        step = _step(scheduler_stats, iteration_stats, now, unfinished)
+        step = self._step(scheduler_stats, iteration_stats, now, unfinished)
         if step is not None:
             meter.step(step)
         if iteration_stats is not None:
@@ -79,37 +82,50 @@ class EnergyStatLogger(StatLoggerBase):
                         prompt_tokens=finished.num_prompt_tokens,
                         output_tokens=finished.num_generation_tokens,
                         decode_seconds=finished.decode_time,
+                        preemptions=finished.num_preemptions,
+                        engine=self._engine,
                     ),
                 )
         if scheduler_stats is not None and unfinished == 0:
-            meter.engine_idle(now)
+            meter.engine_idle(now, self._engine)
+
+    def _step(
+        self,
+        scheduler_stats: "SchedulerStats | None",
+        iteration_stats: "IterationStats | None",
+        now_seconds: float,
+        unfinished: int,
+    ) -> EngineStep | None:
+        details = scheduler_stats.iteration_details if scheduler_stats is not None else None
+        if (details is None or details.is_dummy) and iteration_stats is None:
+            return None
+        seen = iteration_stats
+        gaps = seen.inter_token_latencies_iter if seen is not None else []
+        first_tokens = len(seen.time_to_first_tokens_iter) if seen is not None else 0
+        first_prompt = seen.prompt_token_stats.computed if seen is not None else 0
+        given = seen.num_generation_tokens - first_tokens if seen is not None else 0
+        sequences = details.num_generation_requests if details is not None else len(gaps)
+        computed = details.num_generation_tokens if details is not None else sequences
+        return EngineStep(
+            ended_at_seconds=now_seconds,
+            duration_seconds=details.elapsed_ms / 1000 if details is not None else None,
+            # Without --enable-logging-iteration-details a chunk of a prompt is only seen with the prompt's last one.
+            prefill_tokens=details.num_ctx_tokens if details is not None else first_prompt,
+            decode_sequences=sequences,
+            first_tokens=first_tokens,
+            first_token_prompt_tokens=first_prompt,
+            inter_token_seconds=min(gaps) if gaps else None,
+            unfinished_sequences=unfinished,
+            prefill_sequences=details.num_ctx_requests if details is not None else first_tokens,
+            first_token_context_tokens=seen.prompt_token_stats.total if seen is not None else 0,
+            decode_tokens=max(0, given) if self._speculates else None,
+            # Drafts look the same as a preempted sequence computed again; only without them are the two told apart.
+            recomputed_tokens=0 if self._speculates else max(0, computed - sequences),
+            preemptions=seen.num_preempted_reqs if seen is not None else 0,
+            engine=self._engine,
+        )
 
 
 def _silence_iteration_lines() -> None:
     """The flag that has vLLM report its iterations also has it log each one. We want the numbers, not the lines."""
     logging.getLogger("vllm.v1.metrics.loggers").addFilter(lambda record: "Iteration(" not in record.msg)
-
-
-def _step(
-    scheduler_stats: "SchedulerStats | None",
-    iteration_stats: "IterationStats | None",
-    now_seconds: float,
-    unfinished: int,
-) -> EngineStep | None:
-    details = scheduler_stats.iteration_details if scheduler_stats is not None else None
-    if (details is None or details.is_dummy) and iteration_stats is None:
-        return None
-    gaps = iteration_stats.inter_token_latencies_iter if iteration_stats is not None else []
-    first_tokens = len(iteration_stats.time_to_first_tokens_iter) if iteration_stats is not None else 0
-    first_prompt = iteration_stats.prompt_token_stats.computed if iteration_stats is not None else 0
-    return EngineStep(
-        ended_at_seconds=now_seconds,
-        duration_seconds=details.elapsed_ms / 1000 if details is not None else None,
-        # Without --enable-logging-iteration-details a chunk of a prompt is only seen with the prompt's last one.
-        prefill_tokens=details.num_ctx_tokens if details is not None else first_prompt,
-        decode_sequences=details.num_generation_requests if details is not None else len(gaps),
-        first_tokens=first_tokens,
-        first_token_prompt_tokens=first_prompt,
-        inter_token_seconds=min(gaps) if gaps else None,
-        unfinished_sequences=unfinished,
-    )

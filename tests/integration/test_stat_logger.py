@@ -29,7 +29,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MeterSession:
     assert one._sampler is not None
     one._sampler.stop()
     assert one.meter is not None
-    track = CounterTrack(one.meter._tracks[0][0].info)
+    track = CounterTrack(one.meter.tracks[0].info)
     track.observe(EnergyReading(time.monotonic() - 1000, 0))  # so that hardly anything is extrapolated
     one.meter = EnergyMeter([track])
     monkeypatch.setitem(session_module._sessions, os.getpid(), one)
@@ -65,7 +65,7 @@ class Engine:
     def spend(self, joules: float) -> None:
         assert self.session.meter is not None
         self.joules += joules
-        self.session.meter._tracks[0][0].observe(EnergyReading(time.monotonic(), round(self.joules * 1e6)))
+        self.session.meter.tracks[0].observe(EnergyReading(time.monotonic(), round(self.joules * 1e6)))
 
     def output(self, request: Any, iteration: Any, at_seconds: float, *, first: bool) -> None:
         from vllm.v1.engine import EngineCoreOutput  # noqa: PLC0415  # slow
@@ -126,12 +126,29 @@ def test_more_cached_than_prompt_tokens_costs_nothing(session: MeterSession) -> 
     assert session.meter.request_ended("a", time.monotonic()).microjoules == 0
 
 
-def test_a_second_engine_in_the_same_server_makes_energy_unknown_with_the_reason(session: MeterSession) -> None:
+def config_of(engines: int) -> Any:
+    parallel = SimpleNamespace(world_size=1, data_parallel_size_local=engines)
+    return SimpleNamespace(
+        model_config=SimpleNamespace(served_model_name="tiny"),
+        parallel_config=parallel,
+        device_config=SimpleNamespace(device_type="cpu"),
+    )
+
+
+def test_data_parallel_engines_in_one_server_are_told_apart(session: MeterSession) -> None:
     from metering.vllm_plugin.stat_logger import EnergyStatLogger  # noqa: PLC0415  # slow
 
-    config: Any = SimpleNamespace(model_config=SimpleNamespace(served_model_name="tiny"))
-    EnergyStatLogger(config, 0)
+    first, second = (EnergyStatLogger(config_of(2), index) for index in (0, 1))
+    assert (first._engine, second._engine) == (0, 1)
+    assert session.meter is not None
+    assert session.meter.engines == 2
     assert session.telemetry()["source"] == "replay"
-    EnergyStatLogger(config, 1)
+
+
+def test_more_engines_than_announced_make_energy_unknown_with_the_reason(session: MeterSession) -> None:
+    from metering.vllm_plugin.stat_logger import EnergyStatLogger  # noqa: PLC0415  # slow
+
+    for index in (0, 1):
+        EnergyStatLogger(config_of(1), index)
     assert session.telemetry()["source"] is None
-    assert b"data-parallel" in session.unknown_block()
+    assert b"2 engines run" in session.unknown_block()

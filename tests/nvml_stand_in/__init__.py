@@ -1,7 +1,8 @@
 """NVIDIA GPUs for tests on machines that have none: a C library under NVML's name, below the real nvidia-ml-py.
 
 The library is found through LD_LIBRARY_PATH, which the loader reads once when a process starts; so the code under test
-runs in a process of its own.
+runs in a process of its own. What the GPUs do is scripted in a file that may change meanwhile, and the library keeps
+books of what they spent and showed: both are explained at the head of nvml_stand_in.c.
 """
 
 import json
@@ -14,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.nvml_stand_in.books import ProcessBooks, read_books
+
 REPOSITORY = Path(__file__).parents[2]
-SOURCE = Path(__file__).with_name("nvml_stand_in.c")
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.c")))
 CONTROL_KEY = "WATTLINE_NVML_STAND_IN"
+BOOKS_KEY = "WATTLINE_NVML_STAND_IN_BOOKS"
 PREAMBLE = f"""
 import json, os, sys, time
 from pathlib import Path
@@ -26,6 +30,9 @@ def gpus(*lines):
     written.write_text("\\n".join(lines) + "\\n")
     written.replace(os.environ["{CONTROL_KEY}"])
 
+def books():
+    return json.loads(Path(os.environ["{BOOKS_KEY}"], f"{{os.getpid()}}.json").read_text())
+
 def tell(answer):
     print(json.dumps(answer))
 """
@@ -33,26 +40,44 @@ TIMEOUT_SECONDS = 20
 
 
 class NvmlStandIn:
-    """A directory with the compiled library and its control file."""
+    """A directory with the compiled library, its script (`gpus.txt`) and the books of the processes that use it.
+
+    A process needs nothing but `library_directory` on its LD_LIBRARY_PATH: the library finds both beside itself.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Compile the library, or skip the test where no C compiler is present."""
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
         if compiler is None:
             pytest.skip("no C compiler (cc, gcc or clang) on this machine, so the NVML stand-in cannot be built")
-        self._directory = directory
+        self.library_directory = directory
+        self._control = directory / "gpus.txt"
+        self._books = directory / "books"
+        self._books.mkdir(exist_ok=True)
         library = directory / "libnvidia-ml.so.1"
-        command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(library), str(SOURCE)]
+        command = [compiler, "-shared", "-fPIC", "-pthread", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(library)]
+        command += [*map(str, SOURCES), "-lm", "-ldl"]
         subprocess.run(command, check=True, timeout=TIMEOUT_SECONDS)
+
+    def script(self, *lines: str) -> None:
+        """Replace the script: a line for each GPU, `library ...` and `at SECONDS gpu=INDEX ...`."""
+        written = self._control.with_suffix(".new")
+        written.write_text("\n".join(lines) + "\n")
+        written.replace(self._control)
+
+    def books(self) -> list[ProcessBooks]:
+        """What every process that asked for energy has on its books."""
+        return read_books(self._books)
 
     def run(self, *gpus: str, code: str, **environment: str) -> Any:
         """Run Python code over these GPUs (one control line each) and give back what it passed to `tell`.
 
-        The code may call `gpus(*lines)` to change them. `environment` is added to this process's own.
+        The code may call `gpus(*lines)` to change them and `books()` for its own books. `environment` is added to this
+        process's own.
         """
-        control = self._directory / "gpus.txt"
-        control.write_text("\n".join(gpus) + "\n")
-        return run_python(PREAMBLE + code, self._directory, {**environment, CONTROL_KEY: str(control)})
+        self.script(*gpus)
+        paths = {CONTROL_KEY: str(self._control), BOOKS_KEY: str(self._books)}
+        return run_python(PREAMBLE + code, self.library_directory, {**environment, **paths})
 
 
 def run_python(code: str, library_directory: Path, environment: dict[str, str]) -> Any:

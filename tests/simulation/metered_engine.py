@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from metering.block import RequestEnergy
 from metering.counter import CounterInfo, EnergyReading
 from metering.meter import EnergyMeter
-from metering.phase_cost import PhaseCostModel
 from metering.step import EndedSequence, EngineStep
+from metering.step_cost import StepCostModel
 from metering.track import CounterTrack
 
 SAMPLING_SECONDS = 0.05
@@ -83,7 +83,8 @@ class Sequence:
     answered: bool = False  # told to the caller that it has ended; the engine may not know yet
     cut_off: bool = False  # its caller has left; it still takes part in the step that is running
     lost_race: bool = False  # its caller has left, but the step's output is processed before the abort
-    chunks_microjoules: float = 0.0
+    chunks_microjoules: float = 0.0  # of its prompt, by token
+    heads_microjoules: float = 0.0  # of its prompt, by head
     prefill_microjoules: float = 0.0
     decode_microjoules: float = 0.0  # until its caller was answered
 
@@ -136,7 +137,7 @@ class MeteredEngine:
         self._sample()
         self.meter = EnergyMeter([counter.track for counter in self.counters])
         self._next_sample_at_seconds = SAMPLING_SECONDS
-        self._cost = PhaseCostModel()
+        self._cost = StepCostModel()
 
     # -- what the world does -------------------------------------------------------------------------------------
 
@@ -242,19 +243,27 @@ class MeteredEngine:
             counter.sample(self.now_seconds)
 
     def _apportion(self, spent: int, chunks: dict[Sequence, int], decoding: list[Sequence]) -> None:
-        """What the step really cost each sequence; a mixed one is split as the pure ones before it suggest."""
-        prefill = spent * self._cost.prefill_ratio(sum(chunks.values()), len(decoding))
-        self._cost.learn(sum(chunks.values()), len(decoding), spent / 1e6)
-        for sequence, tokens in chunks.items():
-            sequence.computed_tokens += tokens
-            sequence.chunks_microjoules += prefill * tokens / sum(chunks.values())
+        """What the step really cost each sequence, by the parts that the steps before it suggest."""
+        tokens, paying = sum(chunks.values()), [sequence for sequence in decoding if not sequence.answered]
+        context = sum(sequence.prompt_tokens + sequence.output_tokens for sequence in paying)
+        weights = self._cost.weights(tokens, len(chunks), 0, len(decoding), context)
+        unit = spent / (sum(weights.as_tuple()) or 1.0)
+        self._cost.learn(tokens, len(decoding), context, spent / 1e6)
+        for sequence, computed in chunks.items():
+            sequence.computed_tokens += computed
+            sequence.chunks_microjoules += unit * weights.prefill_tokens * computed / tokens
+            sequence.heads_microjoules += unit * weights.prefill_base / len(chunks)
         completed = [sequence for sequence in chunks if sequence.prefill_done]
         group = sum(sequence.to_compute for sequence in completed)
+        by_token = sum(one.chunks_microjoules for one in completed)
+        by_head = sum(one.heads_microjoules for one in completed)
         for sequence in completed:
-            energy = sum(one.chunks_microjoules for one in completed)
-            sequence.prefill_microjoules = energy * sequence.to_compute / group
-        for sequence in decoding:
-            sequence.decode_microjoules += 0 if sequence.answered else (spent - prefill) / len(decoding)
+            sequence.prefill_microjoules = by_token * sequence.to_compute / group + by_head / len(completed)
+        for sequence in paying:
+            length = (sequence.prompt_tokens + sequence.output_tokens) / (context * len(decoding) / len(paying))
+            sequence.decode_microjoules += unit * (
+                weights.decode_each / len(decoding) + weights.decode_context * length
+            )
 
     def _report(self, seconds: float, chunks: dict[Sequence, int], decoding: list[Sequence]) -> None:
         now = self.now_seconds
@@ -284,6 +293,8 @@ class MeteredEngine:
                 first_token_prompt_tokens=sum(one.to_compute for one in first),
                 inter_token_seconds=min(gaps) if gaps else None,
                 unfinished_sequences=unfinished,
+                prefill_sequences=len(chunks),
+                first_token_context_tokens=sum(one.prompt_tokens for one in first),
             )
         )
         for sequence in ended:

@@ -183,8 +183,10 @@ def test_a_sequence_pays_what_an_all_knowing_oracle_computes(data: st.DataObject
         prefill = sum(one.prefill_microjoules for one in request.sequences)
         decode = sum(one.decode_microjoules for one in request.sequences)
         note(f"{energy}: expected {prefill} + {decode} within {rounding}")
-        assert energy.prefill_microjoules == pytest.approx(prefill, abs=rounding)
-        assert energy.decode_microjoules == pytest.approx(decode, abs=rounding)
+        # A microjoule's rounding in a step moves what is learned from it, and so the split of the steps that follow.
+        tolerance = rounding + 1e-4 * (prefill + decode)
+        assert energy.prefill_microjoules == pytest.approx(prefill, abs=tolerance)
+        assert energy.decode_microjoules == pytest.approx(decode, abs=tolerance)
 
 
 @settings(max_examples=40, deadline=None)
@@ -209,4 +211,4 @@ def test_every_prompt_token_has_exactly_one_owner(prompts: list[int], budget: in
         assert request.energy.decode_microjoules == 0
     ledger = engine.meter.ledgers[0]
     assert sum(charged) == ledger.accounts["prefill"] == spent - ledger.accounts["unattributed"]
-    assert ledger.accounts["unattributed"] < len(prompts) + max(prompts)  # the last division's remainder
+    assert ledger.accounts["unattributed"] <= 1  # the last division's remainder

@@ -4,30 +4,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.history import StepHistory
-from metering.ledger import StepPrice
+from metering.history import StepHistory, wrapped
 
 STEP_SECONDS = st.floats(0.002, 0.5)
 
 
 def history(*elapsed_seconds: float) -> StepHistory:
-    rows = StepHistory(components=1)
+    rows = StepHistory(columns=2)
     for index, elapsed in enumerate(elapsed_seconds):
-        rows.append(elapsed, [StepPrice(decode_integral=index * 10, prefill_per_token=index)])
+        rows.append(elapsed, (index * 10, index))
     return rows
 
 
 def test_an_empty_history_has_no_step() -> None:
     assert history().last_index == -1
     assert history().index_before_last(1.0) == -1
+    assert history().row(-1) == [0, 0]
 
 
-def test_prices_are_those_of_the_step_per_component() -> None:
-    rows = StepHistory(components=2)
-    rows.append(0.1, [StepPrice(1, 2), StepPrice(3, 4)])
-    assert rows.append(0.1, [StepPrice(5, 6), StepPrice(7, 8)]) == 1
-    assert rows.prices(0) == [StepPrice(1, 2), StepPrice(3, 4)]
-    assert rows.prices(1) == [StepPrice(5, 6), StepPrice(7, 8)]
+def test_a_row_keeps_its_values() -> None:
+    rows = StepHistory(columns=3)
+    rows.append(0.1, (1, 2, 3))
+    rows.append(0.1, (4, 5, 6))
+    assert (rows.row(0), rows.row(1)) == ([1, 2, 3], [4, 5, 6])
+
+
+@given(st.integers(-(2**80), 2**80), st.integers(-(2**62), 2**62))
+def test_small_differences_of_huge_sums_are_exact(start: int, rise: int) -> None:
+    rows = StepHistory(columns=1)
+    rows.append(0.1, (start,))
+    rows.append(0.1, (start + rise,))
+    assert wrapped(rows.row(1)[0] - rows.row(0)[0]) == rise
 
 
 @pytest.mark.parametrize(
@@ -50,9 +57,9 @@ def test_what_is_still_needed_is_kept_and_the_rest_forgotten() -> None:
     rows.forget_before(9_000)
     assert len(rows._at) == 11_000
     assert rows.last_index == 19_999
-    assert rows.prices(9_000) == [StepPrice(90_000, 9_000)]
+    assert rows.row(9_000) == [90_000, 9_000]
     assert rows.index_before_last(10.0) == 18_999
-    assert rows.prices(5) == rows.prices(9_000)  # the oldest kept stands for those that are gone
+    assert rows.row(5) == rows.row(9_000)  # the oldest kept stands for those that are gone
 
 
 def test_a_few_thousand_steps_are_always_kept() -> None:
@@ -65,7 +72,7 @@ def test_growth_is_bounded_even_when_nothing_may_be_forgotten(monkeypatch: pytes
     monkeypatch.setattr("metering.history._MAX_ROWS", 20_000)
     rows = history()
     for index in range(100_000):
-        rows.append(0.01, [StepPrice(index, 0)])
+        rows.append(0.01, (index, 0))
         rows.forget_before(0)
     assert len(rows._at) <= 20_001
-    assert rows.prices(rows.last_index) == [StepPrice(99_999, 0)]
+    assert rows.row(rows.last_index) == [99_999, 0]

@@ -108,10 +108,12 @@ def test_a_request_cut_off_pays_for_the_step_that_was_running(bench: Bench) -> N
     bench.step(decode=1)
     (energy,) = bench.meter.recent
     assert energy.outcome == "aborted"
-    assert (energy.prefill_microjoules, energy.decode_microjoules) == (STEP_MICROJOULES // 2, STEP_MICROJOULES)
+    assert energy.prefill_microjoules == pytest.approx(STEP_MICROJOULES // 2, abs=1)
+    assert energy.decode_microjoules == pytest.approx(STEP_MICROJOULES, abs=1)
     bench.step(decode=1, left=0)
     bench.meter.sequence_ended("b", ended(steps=4))
-    assert bench.meter.request_ended("b", bench.now_seconds).decode_microjoules == 3 * STEP_MICROJOULES
+    rest = bench.meter.request_ended("b", bench.now_seconds).decode_microjoules
+    assert energy.decode_microjoules + rest == 4 * STEP_MICROJOULES
 
 
 def test_a_request_cut_off_exactly_as_it_finishes_pays_once(bench: Bench) -> None:
@@ -126,8 +128,9 @@ def test_a_request_cut_off_exactly_as_it_finishes_pays_once(bench: Bench) -> Non
     bench.meter.sequence_ended("b", ended(steps=3))
     bench.meter.engine_idle(bench.now_seconds)
     (aborted,) = bench.meter.recent
-    assert aborted.decode_microjoules == STEP_MICROJOULES
-    assert bench.meter.request_ended("b", bench.now_seconds).decode_microjoules == 2 * STEP_MICROJOULES
+    assert aborted.decode_microjoules == pytest.approx(STEP_MICROJOULES, abs=1)
+    rest = bench.meter.request_ended("b", bench.now_seconds).decode_microjoules
+    assert aborted.decode_microjoules + rest == 3 * STEP_MICROJOULES
     assert bench.account("unattributed") == 0
     assert not bench.meter._unclaimed
 
@@ -226,7 +229,7 @@ def test_steps_are_forgotten_under_a_load_that_never_pauses(bench: Bench) -> Non
         bench.step(decode=1)
         if number % 10 == 9:
             bench.meter.request_ended(f"r{number - 9}", bench.now_seconds)
-    assert len(bench.meter._history._at) < 8_300
+    assert len(bench.meter._books[0]._history._at) < 8_300
 
 
 def test_chunks_that_give_no_token_do_not_shift_the_clock(bench: Bench) -> None:

@@ -96,7 +96,7 @@ def meter_of(session: MeterSession) -> EnergyMeter:
 def spend(session: MeterSession, joules: float) -> float:
     """Have the counter say so, now; returns the instant."""
     now = time.monotonic()
-    meter_of(session)._tracks[0][0].observe(EnergyReading(now, round(joules * 1e6)))
+    meter_of(session).tracks[0].observe(EnergyReading(now, round(joules * 1e6)))
     return now
 
 
@@ -113,7 +113,7 @@ def make_session(tmp_path: Path, source: str) -> MeterSession:
 
 def steady(meter: EnergyMeter) -> EnergyMeter:
     """A meter whose counter has stood still for so long that nothing is extrapolated past what a test has it say."""
-    track = CounterTrack(meter._tracks[0][0].info)
+    track = CounterTrack(meter.tracks[0].info)
     track.observe(EnergyReading(time.monotonic() - LONG_SECONDS, 0))
     steady_meter = EnergyMeter([track])
     steady_meter.engine_ready(0.0)

@@ -208,10 +208,10 @@ except pynvml.NVMLError as problem:
 ENGINE_USES = """
 from metering.vllm_plugin.session import MeterSession
 session = MeterSession({"WATTLINE_METER": "auto"})
-session.engine_uses(%r, %d)
+session.engines_use(%r, %d, 1)
 time.sleep(0.6)
 report = session.telemetry()
-tell([report["source"], len(session.meter._tracks[0]), report["power_watts"]])
+tell([report["source"], len(session.meter.tracks), report["power_watts"]])
 """
 
 

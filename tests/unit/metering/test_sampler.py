@@ -9,6 +9,7 @@ import pytest
 
 from metering.counter import CounterInfo, EnergyReading
 from metering.errors import CounterReadError
+from metering.fault import CounterFault
 from metering.sampler import Sampler
 
 WAIT_SECONDS = 5.0
@@ -63,7 +64,7 @@ class Collector:
 
 
 def sample(counters: list[TickingCounter], sink: Sink, until: Callable[[], None]) -> Sampler:
-    sampler = Sampler(counters, sink, PERIOD_SECONDS)
+    sampler = Sampler(counters, sink, period_seconds=PERIOD_SECONDS)
     sampler.start()
     try:
         until()
@@ -154,10 +155,63 @@ def test_the_schedule_does_not_drift_by_what_a_reading_costs() -> None:
         if len(arrived) == passes + 1:
             enough.set()
 
-    sampler = Sampler([TickingCounter()], sink, period_seconds)
+    sampler = Sampler([TickingCounter()], sink, period_seconds=period_seconds)
     sampler.start()
     assert enough.wait(WAIT_SECONDS)
     sampler.stop()
     phases = [(at - arrived[0]) / period_seconds for at in arrived]
     on_the_grid = [phase for phase in phases if abs(phase - round(phase)) < 0.25]
     assert len(on_the_grid) > passes / 2
+
+
+def die(_index: int, _reading: EnergyReading) -> None:
+    """End the thread that calls it: what threads are not protected from."""
+    raise SystemExit
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_is_started_again_and_the_gap_is_told() -> None:
+    told: list[tuple[CounterFault, float]] = []
+    collector = Collector()
+    sinks: list[Sink] = [die, collector]
+    sampler = Sampler(
+        [TickingCounter()],
+        lambda index, reading: sinks[0](index, reading),  # noqa: PLW0108  # the first of them changes
+        lambda fault, seconds: told.append((fault, seconds)),
+        PERIOD_SECONDS,
+    )
+    sampler.revive()  # never started: nothing to do
+    sampler.start()
+    sampler._thread.join(WAIT_SECONDS)
+    assert not sampler._thread.is_alive()
+    sinks.pop(0)
+    sampler.revive()
+    sampler.revive()
+    collector.wait_for(2)
+    sampler.stop()
+    assert told == [(CounterFault.SAMPLER, 0.0)]
+    sampler.revive()  # stopped on purpose: stays so
+    assert not sampler._thread.is_alive()
+
+
+def test_time_the_machine_slept_through_is_told_before_the_next_reading() -> None:
+    order: list[object] = []
+    enough = threading.Event()
+    slept = iter([100.0, 100.0, 100.2, 3700.2])
+
+    def sink(_index: int, _reading: EnergyReading) -> None:
+        order.append("reading")
+        if len(order) == 5:
+            enough.set()
+
+    sampler = Sampler(
+        [TickingCounter()],
+        sink,
+        lambda fault, seconds: order.append((fault, round(seconds))),
+        PERIOD_SECONDS,
+        lambda: next(slept, 3700.2),
+    )
+    sampler.start()
+    assert enough.wait(WAIT_SECONDS)
+    sampler.stop()
+    assert order[:5] == ["reading", "reading", (CounterFault.SUSPENDED, 3600), "reading", "reading"]

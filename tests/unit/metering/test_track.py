@@ -7,10 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.counter import CounterInfo, EnergyReading
+from metering.fault import CounterFault
 from metering.track import CounterTrack
 
+Report = tuple[str, CounterFault]
 
-def track(update_period_seconds: float = 0.1, origin_microjoules: int | None = None) -> CounterTrack:
+
+def track(
+    update_period_seconds: float = 0.1,
+    origin_microjoules: int | None = None,
+    *,
+    may_stand_still: bool = False,
+    reports: list[Report] | None = None,
+) -> CounterTrack:
     info = CounterInfo(
         "fake:0",
         "gpu",
@@ -19,8 +28,10 @@ def track(update_period_seconds: float = 0.1, origin_microjoules: int | None = N
         update_period_seconds=update_period_seconds,
         uncertainty_ratio=None,
         description="a counter for tests",
+        may_stand_still=may_stand_still,
     )
-    return CounterTrack(info, origin_microjoules)
+    heard = [] if reports is None else reports
+    return CounterTrack(info, origin_microjoules, lambda told, fault: heard.append((told.device, fault)))
 
 
 def fed(*readings: tuple[float, int], update_period_seconds: float = 0.1) -> CounterTrack:
@@ -71,12 +82,82 @@ def test_a_staircase_is_seen_as_the_slope_it_hides() -> None:
     assert one.confirmed_microjoules() == 100_000_000
 
 
-def test_a_counter_that_stands_still_has_no_power() -> None:
-    one = fed((0.0, 0), (0.5, 50_000_000))
-    for tick in range(1, 21):
-        one.observe(EnergyReading(0.5 + tick * 0.1, 50_000_000))
-    assert one.power_watts(2.5) == pytest.approx(0.0)
-    assert one.estimate_microjoules(2.6) == 50_000_000
+def stand_still(one: CounterTrack, until_seconds: float) -> None:
+    """Answers of 50 J and no more, ten a second since 0.5 s."""
+    for tick in range(5, round(until_seconds * 10) + 1):
+        one.observe(EnergyReading(tick * 0.1, 50_000_000))
+
+
+def test_a_recording_may_stand_still() -> None:
+    one = track(may_stand_still=True)
+    one.observe(EnergyReading(0.0, 0))
+    stand_still(one, 6.0)
+    assert one.power_watts(6.0) == pytest.approx(0.0)
+    assert one.estimate_microjoules(6.1) == 50_000_000
+    assert not one.is_blind(6.1)
+    assert one.epochs == 1
+
+
+def test_hardware_that_stands_still_is_believed_for_three_seconds_and_no_longer() -> None:
+    reports: list[Report] = []
+    one = track(reports=reports)
+    one.observe(EnergyReading(0.0, 0))
+    stand_still(one, 3.0)
+    assert not one.is_blind(3.0)
+    stand_still(one, 4.0)
+    assert one.power_watts(4.0) is None
+    assert one.is_blind(4.0)
+    assert one.is_blind(4.1)
+    assert reports == [("fake:0", CounterFault.STALL)]
+    assert (one.epochs, one.faults) == (2, {CounterFault.STALL: 1})
+    one.observe(EnergyReading(4.2, 420_000_000))
+    assert not one.is_blind(4.2)
+    assert one.stray_microjoules == 370_000_000
+    assert one.confirmed_microjoules() == 420_000_000
+
+
+def test_a_counter_that_is_lost_and_found_tells_of_stray_energy() -> None:
+    reports: list[Report] = []
+    one = track(reports=reports)
+    for tick in range(11):
+        one.observe(EnergyReading(tick * 0.1, tick * 10_000_000))
+    assert one.is_blind(9.0)
+    one.observe(EnergyReading(9.5, 950_000_000))
+    one.observe(EnergyReading(9.6, 960_000_000))
+    assert reports == [("fake:0", CounterFault.LOST)]
+    assert one.stray_microjoules == 850_000_000
+    assert one.confirmed_microjoules() == 960_000_000
+
+
+@pytest.mark.parametrize("fault", [CounterFault.SAMPLER, CounterFault.SUSPENDED])
+def test_an_interruption_begins_an_epoch_and_makes_the_next_rise_stray(fault: CounterFault) -> None:
+    reports: list[Report] = []
+    one = track(reports=reports)
+    for tick in range(11):
+        one.observe(EnergyReading(tick * 0.1, tick * 10_000_000))
+    one.interrupt(fault, 3600.0 if fault is CounterFault.SUSPENDED else 0.0)
+    assert one.is_blind(1.05)
+    one.observe(EnergyReading(1.1, 25_000_000_000 if fault is CounterFault.SUSPENDED else 110_000_000))
+    assert one.stray_microjoules == one.confirmed_microjoules() - 100_000_000 > 0
+    assert (reports, one.epochs) == ([("fake:0", fault)], 2)
+    assert not one.is_blind(1.15)
+
+
+def test_a_leap_while_the_machine_was_awake_is_not_excused_by_an_interruption() -> None:
+    one = track()
+    for tick in range(11):
+        one.observe(EnergyReading(tick * 0.1, tick * 10_000_000))
+    one.interrupt(CounterFault.SAMPLER)
+    one.observe(EnergyReading(1.1, 25_000_000_000))
+    assert one.faults == {CounterFault.SAMPLER: 1, CounterFault.JUMP: 1}
+    assert (one.stray_microjoules, one.confirmed_microjoules()) == (0, 100_000_000)
+
+
+def test_a_counter_that_never_moved_measures_nothing() -> None:
+    one = fed((0.0, 7), (0.1, 7))
+    assert not one.has_moved()
+    one.observe(EnergyReading(0.2, 8))
+    assert one.has_moved()
 
 
 def test_power_is_unknown_when_the_counter_no_longer_answers() -> None:
@@ -88,10 +169,10 @@ def test_power_is_unknown_when_the_counter_no_longer_answers() -> None:
 @pytest.mark.parametrize("raw_after", [0, 10**15], ids=["reset", "leap"])
 def test_a_fault_opens_an_epoch_that_counts_on_from_the_value_reached(raw_after: int) -> None:
     one = fed((0.0, 5_000), (1.0, 6_000))
-    assert one.observe(EnergyReading(2.0, raw_after))
+    one.observe(EnergyReading(2.0, raw_after))
     assert one.epochs == 2
     assert one.confirmed_microjoules() == 1_000
-    assert not one.observe(EnergyReading(3.0, raw_after + 700))
+    one.observe(EnergyReading(3.0, raw_after + 700))
     assert one.confirmed_microjoules() == 1_700
 
 
@@ -99,15 +180,15 @@ def test_a_counter_that_catches_up_after_a_stall_has_not_leapt() -> None:
     """What 700 W spent in a minute without refresh is too much for one reading, but not for the minute."""
     one = fed((0.0, 0), (1.0, 700_000_000))
     for second in range(2, 61):
-        assert not one.observe(EnergyReading(float(second), 700_000_000))
-    assert not one.observe(EnergyReading(60.05, 700_000_000 * 60))
+        one.observe(EnergyReading(float(second), 700_000_000))
+    one.observe(EnergyReading(60.05, 700_000_000 * 60))
     assert one.epochs == 1
     assert one.confirmed_microjoules() == 700_000_000 * 60
 
 
 def test_a_reading_out_of_order_is_ignored() -> None:
     one = fed((1.0, 0), (2.0, 1_000))
-    assert not one.observe(EnergyReading(1.5, 0))
+    one.observe(EnergyReading(1.5, 0))
     assert (one.epochs, one.confirmed_microjoules()) == (1, 1_000)
 
 
