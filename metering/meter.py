@@ -74,13 +74,13 @@ class EnergyMeter:
     def engine_ready(self, now_seconds: float) -> None:
         """Loading is over; from here on time without requests is idle."""
         if self._rest_account == "loading":
-            self._draw(now_seconds)
+            for engine in range(self.engines):
+                self._draw(now_seconds, engine)
             self._rest_account = "idle"
 
     def advance(self, now_seconds: float) -> None:
-        """Book what the counters have confirmed by now while no request ran; does nothing in mid-step."""
-        if not self._busy:
-            self._draw(now_seconds, confirmed_only=True)
+        """Book what the counters of engines without requests have confirmed by now; leaves those in mid-step alone."""
+        self._supply.rest(now_seconds, self._busy, self._rest_account)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -91,9 +91,9 @@ class EnergyMeter:
             self._rest_account = "idle"
         books = self._books[step.engine]
         if not books.is_busy and step.duration_seconds is not None:
-            self._draw(step.ended_at_seconds - step.duration_seconds)
+            self._draw(step.ended_at_seconds - step.duration_seconds, step.engine)
         self._busy |= {step.engine}
-        self._draw(step.ended_at_seconds)
+        self._draw(step.ended_at_seconds, step.engine)
         books.take_in(step)
         if not books.is_busy:
             self._busy -= {step.engine}
@@ -105,7 +105,7 @@ class EnergyMeter:
         """The engine says that nothing is running or waiting in it."""
         books = self._books[engine]
         if books.is_busy:  # between the last step and this word: an abort's unfinished business
-            self._draw(now_seconds)
+            self._draw(now_seconds, engine)
         books.is_busy = books.prefill_seen = False
         self._busy -= {engine}
         self._settle_aborted(engine, now_seconds=now_seconds, engine_empty=True)
@@ -230,8 +230,8 @@ class EnergyMeter:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _draw(self, at_seconds: float, *, confirmed_only: bool = False) -> None:
-        self._supply.draw(at_seconds, self._busy, self._rest_account, confirmed_only=confirmed_only)
+    def _draw(self, at_seconds: float, engine: int) -> None:
+        self._supply.draw(at_seconds, engine, self._busy, self._rest_account)
 
     def _no_charges(self) -> Charges:
         return Charges([0] * len(self.ledgers), [0] * len(self.ledgers))

@@ -36,33 +36,42 @@ class EnergySupply:
         self.last_blind_at_seconds = float("-inf")
         """When a counter last did not tell what was spent."""
 
-    def draw(self, at_seconds: float, busy: frozenset[int], rest_account: str, *, confirmed_only: bool = False) -> None:
-        """Book every counter's energy up to `at_seconds` to the engines that are `busy`, or to `rest_account`.
+    def draw(self, at_seconds: float, engine: int, busy: frozenset[int], rest_account: str) -> None:
+        """Book the energy, up to `at_seconds`, of the counters that serve `engine`, which has a step to account for.
 
-        With `confirmed_only` no further than the counters' latest readings.
+        It goes to those of their engines that are `busy`, or to `rest_account`.
         """
         for feed in self._feeds:
-            track = feed.track
-            users = [engine for engine in feed.engines if engine in busy]
-            if track.is_blind(at_seconds):
-                self.last_blind_at_seconds = at_seconds
-            if track.stray_microjoules != feed.stray_booked:
-                self._book_stray(feed, "unattributed" if users else rest_account, at_seconds)
-            reached = track.confirmed_microjoules() if confirmed_only else track.estimate_microjoules(at_seconds)
-            if users and feed.booked_at_seconds < at_seconds:
-                # After power has fallen the books are ahead of the counter. They let it catch up by and by, for an
-                # engine that runs never does so for nothing.
-                spent = reached - track.estimate_microjoules(feed.booked_at_seconds)
-                reached = max(reached, feed.booked + int(_LEAST_PACE * spent))
-            feed.booked_at_seconds = max(feed.booked_at_seconds, at_seconds)
-            rise = reached - feed.booked
-            if rise <= 0:
-                continue
-            feed.booked = reached
-            if users:
-                self._hand_out(feed, users, rise)
-            else:
-                feed.ledger.spend(rest_account, rise)
+            if engine in feed.engines:
+                self._book(feed, at_seconds, feed.track.estimate_microjoules(at_seconds), busy, rest_account)
+
+    def rest(self, at_seconds: float, busy: frozenset[int], rest_account: str) -> None:
+        """Book what the counters of engines that are not `busy` have confirmed by now."""
+        for feed in self._feeds:
+            if busy.isdisjoint(feed.engines):
+                self._book(feed, at_seconds, feed.track.confirmed_microjoules(), busy, rest_account)
+
+    def _book(self, feed: Feed, at_seconds: float, reached: int, busy: frozenset[int], rest_account: str) -> None:
+        track = feed.track
+        users = [engine for engine in feed.engines if engine in busy]
+        if track.is_blind(at_seconds):
+            self.last_blind_at_seconds = at_seconds
+        if track.stray_microjoules != feed.stray_booked:
+            self._book_stray(feed, "unattributed" if users else rest_account, at_seconds)
+        if users and feed.booked_at_seconds < at_seconds:
+            # After power has fallen the books are ahead of the counter. They let it catch up by and by, for an
+            # engine that runs never does so for nothing.
+            spent = reached - track.estimate_microjoules(feed.booked_at_seconds)
+            reached = max(reached, feed.booked + int(_LEAST_PACE * spent))
+        feed.booked_at_seconds = max(feed.booked_at_seconds, at_seconds)
+        rise = reached - feed.booked
+        if rise <= 0:
+            return
+        feed.booked = reached
+        if users:
+            self._hand_out(feed, users, rise)
+        else:
+            feed.ledger.spend(rest_account, rise)
 
     def _book_stray(self, feed: Feed, account: str, at_seconds: float) -> None:
         """A counter that was silent tells of energy whose owners nobody can know any more."""

@@ -103,11 +103,6 @@ class CounterTrack:
             self._report(self.info, fault)
         return blind
 
-    def has_moved(self) -> bool:
-        """Whether the counter has ever changed; one that has not measures nothing."""
-        with self._lock:
-            return len(self._points) > 1
-
     def confirmed_microjoules(self) -> int:
         """Energy up to the last reading: the counter's own delta, over all epochs."""
         with self._lock:
@@ -160,6 +155,7 @@ class CounterTrack:
             return fault
         if was_silent:
             self.stray_microjoules += rise
+            self._points.clear()  # the slope across the silence is no power that the device ever drew
         self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
         return None
 
@@ -177,6 +173,7 @@ class CounterTrack:
     def _start_epoch(self, reading: EnergyReading, reached: int) -> None:
         """The energy between the last good reading and this one is unknown: it is not invented."""
         self._offset = reached - reading.energy_microjoules
+        self._points.clear()
         self._points.append((reading.at_seconds, reached))
 
     def _microwatts(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from metering.block import RequestEnergy
 from metering.counter import CounterInfo, EnergyReading
+from metering.fault import CounterFault
 from metering.meter import EnergyMeter
 from metering.step import EndedSequence, EngineStep
 from metering.step_cost import StepCostModel
@@ -32,12 +33,14 @@ class PhysicalCounter:
             )
         )
         self.stalled = False
+        self.lost = False
         self.believed_microjoules = 0  # the rises between readings that no fault lies between
         self._period_seconds = update_period_seconds
         self._register = self._energy = 7_000_000_000
         self._refreshed_at_seconds = 0.0
         self._shown: int | None = None
         self._changed_at_seconds = 0.0
+        self._slept_seconds = 0.0
         self._sampled_at_seconds = -1.0
 
     def spend(self, microjoules: int) -> None:
@@ -50,19 +53,25 @@ class PhysicalCounter:
         self._energy += 10**15
         self._register += 10**15
 
+    def interrupt(self, fault: CounterFault, slept_seconds: float) -> None:
+        """Nobody reads it for a while; where the machine slept, the board went on drawing a little."""
+        self._energy += round(slept_seconds * 10e6)
+        self._slept_seconds += slept_seconds
+        self.track.interrupt(fault, slept_seconds)
+
     def sample(self, now_seconds: float) -> None:
-        if now_seconds <= self._sampled_at_seconds:
+        if now_seconds <= self._sampled_at_seconds or self.lost:
             return
         self._sampled_at_seconds = now_seconds
         if not self.stalled and now_seconds - self._refreshed_at_seconds >= self._period_seconds:
             self._register, self._refreshed_at_seconds = self._energy, now_seconds
         if self._shown is not None:
             rise = self._register - self._shown
-            elapsed = max(0.05, now_seconds - self._changed_at_seconds)
+            elapsed = max(0.05, now_seconds - self._changed_at_seconds + self._slept_seconds)
             if 0 <= rise <= IMPLAUSIBLE_WATTS * 1e6 * elapsed:
                 self.believed_microjoules += rise
         if self._register != self._shown:
-            self._changed_at_seconds = now_seconds
+            self._changed_at_seconds, self._slept_seconds = now_seconds, 0.0
         self._shown = self._register
         self.track.observe(EnergyReading(now_seconds, self._register))
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import (
 )
 
 from metering.block import RequestEnergy
+from metering.fault import CounterFault
 from metering.meter import EnergyMeter
 from tests.simulation.metered_engine import MeteredEngine, PhysicalCounter, Request, Sequence
 
@@ -87,15 +88,28 @@ class MeterLaws(RuleBasedStateMachine):
     def a_request_is_answered(self, data: st.DataObject) -> None:
         self.engine.respond(data.draw(st.sampled_from(self.engine.finished())))
 
-    @rule(data=st.data(), fault=st.sampled_from(["reset", "leap", "stall", "recover"]))
+    @rule(data=st.data(), fault=st.sampled_from(["reset", "leap", "stall", "recover", "lost", "found"]))
     def a_counter_misbehaves(self, data: st.DataObject, fault: str) -> None:
         counter = data.draw(st.sampled_from(self.engine.counters))
         if fault == "reset":
             counter.reset()
         elif fault == "leap":
             counter.leap()
+        elif fault in {"lost", "found"}:
+            counter.lost = fault == "lost"
         else:
             counter.stalled = fault == "stall"
+
+    @rule(slept_seconds=st.sampled_from([0.0, 0.0, 5.0, 3600.0]))
+    def nobody_reads_for_a_while(self, slept_seconds: float) -> None:
+        """The sampler's thread died, or the machine slept."""
+        for counter in self.engine.counters:
+            counter.interrupt(CounterFault.SUSPENDED if slept_seconds else CounterFault.SAMPLER, slept_seconds)
+
+    @invariant()
+    def every_fault_began_an_epoch(self) -> None:
+        for track in self.meter.tracks:
+            assert track.epochs == 1 + sum(track.faults.values())
 
     @invariant()
     def the_parts_add_up(self) -> None:
@@ -133,7 +147,7 @@ class MeterLaws(RuleBasedStateMachine):
             return
         engine = self.engine
         for counter in engine.counters:
-            counter.stalled = False
+            counter.stalled = counter.lost = False
         while engine.running or engine.waiting:
             engine.step(0.02, 100)
             self.the_parts_add_up()

@@ -153,11 +153,16 @@ def test_a_leap_while_the_machine_was_awake_is_not_excused_by_an_interruption() 
     assert (one.stray_microjoules, one.confirmed_microjoules()) == (0, 100_000_000)
 
 
-def test_a_counter_that_never_moved_measures_nothing() -> None:
-    one = fed((0.0, 7), (0.1, 7))
-    assert not one.has_moved()
-    one.observe(EnergyReading(0.2, 8))
-    assert one.has_moved()
+def test_what_came_after_a_silence_is_not_taken_for_power() -> None:
+    one = track()
+    for tick in range(11):
+        one.observe(EnergyReading(tick * 0.1, tick * 10_000_000))
+    one.interrupt(CounterFault.SUSPENDED, 3600.0)
+    one.observe(EnergyReading(1.15, 36_100_000_000))
+    assert one.power_watts(1.2) is None
+    assert one.estimate_microjoules(1.2) == one.confirmed_microjoules() == 36_100_000_000
+    one.observe(EnergyReading(1.25, 36_110_000_000))
+    assert one.power_watts(1.25) == pytest.approx(100.0)
 
 
 def test_power_is_unknown_when_the_counter_no_longer_answers() -> None:
