@@ -27,9 +27,10 @@ class EnergyReading:
 class CounterInfo:
     """What a counter is, for reports and for the energy block.
 
-    `component` is one of `gpu`, `cpu`, `dram`. `source` names the adapter (`nvml`, `rapl`, `estimate`, `replay`).
-    `measured` is true only where hardware was read. `update_period_seconds` is how often the hardware
-    refreshes the value. `uncertainty_ratio` is the documented steady error, or None where no source states one.
+    `component` is one of `gpu`, `cpu`, `dram`. `source` names what is read: hardware (`nvml`, `rapl`, `amdsmi`,
+    `zeusd`, `apple`), in which case `measured` is true, or none (`estimate`, `replay`). `update_period_seconds` is how
+    often the hardware refreshes the value. `uncertainty_ratio` is the documented steady error, or None where no source
+    states one.
     `may_stand_still` is true for a counter whose value need not rise while it works, as a recording's: a powered
     device always draws something, so that a hardware counter which stands still for seconds has stopped telling.
     """

@@ -4,10 +4,12 @@ import asyncio
 import importlib.util
 import json
 import logging
+import math
 import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +20,16 @@ import uvloop
 
 from metering.choice import choose_counters
 from metering.errors import MeteringError
-from metering.report import describe_machine, format_report, to_json_dict
+from metering.report import (
+    WATCH_PERIOD_SECONDS,
+    describe_choice,
+    describe_machine,
+    describe_refusals,
+    format_power_line,
+    format_report,
+    to_json_dict,
+    watch_machine,
+)
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
 from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
 from server.running import explain_start_failure, listen, run
@@ -27,6 +38,7 @@ from workers.errors import EngineStartError
 
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
+_METERS: Final = "auto, nvml, rapl, nvml+rapl, zeus, estimate or replay:FILE"
 _OWN_ENGINE_ARGS: Final = frozenset({"--uds", "--host", "--port", "--api-key", "--model", "--root-path"})
 
 app = typer.Typer(
@@ -53,7 +65,7 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu [auto].")] = None,
     worker_url: Annotated[list[str] | None, typer.Option(help="Attach to a running server; repeatable.")] = None,
     policy: Annotated[str | None, typer.Option(help="least-loaded or round-robin [least-loaded].")] = None,
-    meter: Annotated[str | None, typer.Option(help="auto, nvml, estimate or replay:FILE [auto].")] = None,
+    meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
 ) -> None:
@@ -98,11 +110,19 @@ def model_fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2"
 
 @app.command("meter")
 def meter_report(
-    meter: Annotated[str, typer.Option(help="auto, nvml, estimate or replay:FILE.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the watts every second until interrupted.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure, or to watch [1, or for ever].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch one object a line.")] = False,
 ) -> None:
-    """Say what can be measured on this machine, what was refused and why, and the watts right now."""
-    report = describe_machine(meter, os.environ, time.monotonic)
+    """Say what can be measured on this machine, what was refused, why and how to mend it, and the watts right now."""
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise SettingError(f"seconds = {seconds}: expected a number above 0")
+    setting = meter or os.environ.get("WATTLINE_METER") or "auto"
+    if watch:
+        _watch_power(setting, seconds, as_json=as_json)
+        return
+    report = describe_machine(setting, os.environ, time.monotonic, seconds or WATCH_PERIOD_SECONDS)
     typer.echo(json.dumps(to_json_dict(report)) if as_json else format_report(report))
 
 
@@ -171,6 +191,21 @@ def _served_name(engine_args: Sequence[str]) -> str | None:
         if option == "--served-model-name":
             name = value or following
     return name
+
+
+def _watch_power(setting: str, seconds: float | None, *, as_json: bool) -> None:
+    """Print a line a second; an interrupt is how it usually ends."""
+    period_seconds = min(WATCH_PERIOD_SECONDS, seconds or WATCH_PERIOD_SECONDS)
+    reports = watch_machine(setting, os.environ, time.monotonic, period_seconds)
+    with closing(reports), suppress(KeyboardInterrupt):
+        for number, report in enumerate(reports):
+            if as_json:
+                typer.echo(json.dumps(to_json_dict(report)))
+            else:
+                heading = [] if number else [*describe_choice(report), *describe_refusals(report)]
+                typer.echo("\n".join([*heading, format_power_line(report)]))
+            if seconds is not None and report.at_seconds > seconds - period_seconds / 2:
+                break
 
 
 def _check_meter(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from metering.choice import ENGINES_ON_HOST_KEY
 from scheduler.commands import Command, Dispatch
 from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
@@ -107,12 +108,12 @@ def _engines(settings: Settings, model: ResolvedModel | None, on_line: Callable[
     device = detect_device(settings.device)
     cores = divide_cores(settings.workers) if device == "cpu" else [None] * settings.workers
     gpus = _gpus_of_workers(settings.workers) if device == "cuda" else [None] * settings.workers
-    # An NVIDIA board that the engine does not use says nothing about an engine on the CPU.
-    meter = "estimate" if device == "cpu" and settings.meter == "auto" else settings.meter
     engines: list[Engine] = []
     for index in range(settings.workers):
         worker_id = f"vllm-{index}"
-        environ = vllm_environ(os.environ, worker_id, meter, device, cores[index])
+        environ = vllm_environ(os.environ, worker_id, settings.meter, device, cores[index])
+        # Counters of the whole host belong to one engine only. What others the operator knows of counts too.
+        environ.setdefault(ENGINES_ON_HOST_KEY, str(settings.workers))
         if (visible := gpus[index]) is not None:
             environ["CUDA_VISIBLE_DEVICES"] = visible
         engines.append(ChildEngine(worker_id, _command(model, device, settings), environ, on_line, cores[index]))

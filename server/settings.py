@@ -15,6 +15,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from metering.choice import EXPECTED as EXPECTED_METERS
+from metering.choice import check_meter_setting
+from metering.errors import MeterSettingError
 from server.errors import SettingError
 
 # Read by other parts: the model store, the meter, the front end's own workers.
@@ -25,6 +28,8 @@ _OTHER_VARIABLES: Final = frozenset(
         "WATTLINE_WORKER_ID",
         "WATTLINE_ESTIMATE_IDLE_WATTS_PER_VCPU",
         "WATTLINE_ESTIMATE_MAX_WATTS_PER_VCPU",
+        "WATTLINE_RAPL_ROOT",
+        "WATTLINE_ENGINES_ON_HOST",
     }
 )
 DEFAULT_MODEL: Final = "smollm2"
@@ -65,6 +70,15 @@ class Settings(BaseSettings):
         if len(set(origins)) < len(origins):
             raise ValueError("the same worker is named twice, and its energy would count twice")
         return origins
+
+    @field_validator("meter")
+    @classmethod
+    def _check_meter(cls, meter: str) -> str:
+        try:
+            check_meter_setting(meter)
+        except MeterSettingError as error:
+            raise ValueError(EXPECTED_METERS) from error
+        return meter
 
     @field_validator("engine_args", mode="before")
     @classmethod

@@ -1,1 +1,1 @@
-"""One adapter per energy source; each implements `metering.counter.EnergyCounter` and knows nothing of the others."""
+"""One adapter per energy source; each gives counters (`metering.counter.EnergyCounter`) and chooses nothing."""

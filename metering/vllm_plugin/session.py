@@ -54,9 +54,10 @@ class MeterSession:
         self._start(environ)
         self.latest_telemetry = self.telemetry()
 
-    def _start(self, environ: Mapping[str, str]) -> None:
+    def _start(self, environ: Mapping[str, str], *, with_gpus: bool = True) -> None:
+        setting = environ.get(METER_VARIABLE, "auto")
         try:
-            choice = choose_counters(environ.get(METER_VARIABLE, "auto"), time.monotonic, os.getpid(), environ)
+            choice = choose_counters(setting, time.monotonic, os.getpid(), environ, with_gpus=with_gpus)
         except MeteringError as error:
             self.fail(str(error))
             return
@@ -93,6 +94,9 @@ class MeterSession:
         are_strange = device_type == "cpu" and self._environ.get(METER_VARIABLE, "auto") == "auto"
         if has_boards and are_strange and not self._restart_without_boards():
             return
+        if not has_boards and device_type != "cpu" and self.measured:
+            self.fail(f"no counter for the engine's {device_type} device: the host's alone would pass for the whole")
+            return
         kept, users = _served(self._tracks, devices if device_type != "cpu" else None, engines)
         if len(kept) < len(self._tracks):
             logger.info("metering %d of the %d visible counters, those the engines use", len(kept), len(self._tracks))
@@ -105,6 +109,11 @@ class MeterSession:
         if self.meter is not None and self._engines > self.meter.engines:
             self.fail(f"{self._engines} engines run in this server where vLLM announced {self.meter.engines}")
         return self._engines - 1
+
+    @property
+    def measured(self) -> bool:
+        """Whether hardware is read."""
+        return self.meter is not None and self.meter.measured
 
     def count(self, engine: int, running: int, waiting: int) -> None:
         """Note how many requests one engine is working on."""
@@ -127,7 +136,7 @@ class MeterSession:
         """Whether anything measures afterwards."""
         if self._sampler is not None:
             self._sampler.stop()
-        self._start({**self._environ, METER_VARIABLE: "estimate"})
+        self._start(self._environ, with_gpus=False)
         return self.meter is not None
 
     def fail(self, reason: str) -> None:

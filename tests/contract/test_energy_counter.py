@@ -1,6 +1,6 @@
 """What every `EnergyCounter` must do, over every implementation there is.
 
-NVML's run in a process of their own, where the stand-in driver can be found; the laws are the same functions.
+NVML's and AMD's run in processes of their own, where the stand-in drivers can be found; the laws are the same.
 """
 
 import os
@@ -12,12 +12,19 @@ import pytest
 
 from metering.counter import CounterInfo, EnergyCounter, EnergyReading
 from metering.errors import CounterReadError
+from metering.sources.amdsmi import open_amdsmi_counters
 from metering.sources.estimate import ProcessEstimateCounter
 from metering.sources.nvml import open_nvml_counters
+from metering.sources.rapl import open_rapl_counters
 from metering.sources.replay import load_replay
+from metering.sources.zeusd import open_zeusd_counters
+from tests.amdsmi_stand_in import AmdsmiStandIn
 from tests.nvml_stand_in import NvmlStandIn
+from tests.powercap_tree import PowercapTree
+from tests.zeusd_stand_in import ZeusdStandIn
 
 Law = Callable[[EnergyCounter], None]
+HARDWARE = {"nvml", "rapl", "amdsmi", "zeusd", "apple"}
 
 
 class FakeCounter:
@@ -70,8 +77,8 @@ def info_is_complete_and_constant(counter: EnergyCounter) -> None:
     counter.read()
     assert counter.info == info
     assert info.component in {"gpu", "cpu", "dram"}
-    assert info.source in {"nvml", "rapl", "estimate", "replay"}
-    assert info.measured == (info.source in {"nvml", "rapl"})
+    assert info.source in {*HARDWARE, "estimate", "replay"}
+    assert info.measured == (info.source in HARDWARE)
     assert 0 < info.update_period_seconds <= 1
     assert info.uncertainty_ratio is None or 0 < info.uncertainty_ratio < 1
     assert info.device
@@ -102,6 +109,46 @@ def check_nvml(expected_class: str) -> None:
         assert type(counter).__name__ == expected_class
         law(counter)
         counter.close()
+
+
+def check_amdsmi() -> None:
+    """Hold the first AMD GPU's counter to every law; runs where the stand-in is loaded."""
+    for law in LAWS:
+        (counter,) = open_amdsmi_counters(time.monotonic, os.environ).counters
+        law(counter)
+        counter.close()
+
+
+@pytest.mark.parametrize("position", [0, 2], ids=["package", "memory"])
+@pytest.mark.parametrize("law", LAWS, ids=LAW_NAMES)
+def test_rapl(law: Law, tmp_path: Path, position: int) -> None:
+    tree = PowercapTree(tmp_path)
+
+    class Rising:
+        """A clock that also moves the counters, now and then beyond where they wrap."""
+
+        def __call__(self) -> float:
+            for zone in ("intel-rapl:0", "intel-rapl:0:2"):
+                tree.set(zone, (tree.get(zone) + 7_000_000) % 65_532_610_987)
+            return time.monotonic()
+
+    law(open_rapl_counters(Rising(), tree.root).counters[position])
+
+
+@pytest.mark.parametrize("law", LAWS, ids=LAW_NAMES)
+def test_zeusd(law: Law, tmp_path: Path) -> None:
+    pytest.importorskip("zeus", reason="the zeus library, an optional extra, is not installed")
+    with ZeusdStandIn(tmp_path) as daemon:
+        counters = open_zeusd_counters(time.monotonic, {"ZEUSD_SOCK_PATH": str(daemon.socket)}, tmp_path).counters
+        law(counters[0])
+        for counter in counters:
+            counter.close()
+
+
+def test_amdsmi(tmp_path: Path) -> None:
+    pytest.importorskip("zeus", reason="the zeus library, an optional extra, is not installed")
+    code = "from tests.contract.test_energy_counter import check_amdsmi\ncheck_amdsmi()\ntell('kept')"
+    assert AmdsmiStandIn(tmp_path).run("power_watts=300", code=code) == "kept"
 
 
 @pytest.mark.parametrize("law", LAWS, ids=LAW_NAMES)

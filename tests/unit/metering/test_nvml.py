@@ -2,9 +2,10 @@
 
 import pytest
 
+from metering.sources.nvml_devices import WHOLE_GPU
 from tests.nvml_stand_in import NvmlStandIn
 
-HOPPER, VOLTA = 9, 5
+PASCAL, VOLTA, TURING, AMPERE, ADA, HOPPER, BLACKWELL = 4, 5, 6, 7, 8, 9, 10
 NOT_SUPPORTED, NO_PERMISSION, DRIVER_NOT_LOADED, GPU_IS_LOST = 3, 4, 9, 15
 
 OPEN = """
@@ -75,8 +76,10 @@ def test_hiding_every_gpu_is_a_refusal(nvml: NvmlStandIn, visible: str) -> None:
     assert reason == f"CUDA_VISIBLE_DEVICES={visible!r} hides every one of the 1 GPU(s)"
 
 
-def test_indices_of_unlike_gpus_need_the_bus_order(nvml: NvmlStandIn) -> None:
+def test_unlike_gpus_need_the_bus_order_because_cuda_puts_the_fastest_first(nvml: NvmlStandIn) -> None:
     gpus = ("uuid=GPU-aa name=L4", "uuid=GPU-bb name=H100")
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in nvml.run(*gpus, code=DEVICES)
+    assert nvml.run(*gpus, code=DEVICES, CUDA_DEVICE_ORDER="PCI_BUS_ID") == ["GPU-aa", "GPU-bb"]
     assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="1")
     in_order = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert nvml.run(*gpus, code=DEVICES, **in_order) == ["GPU-bb"]
@@ -88,20 +91,50 @@ def test_a_gpu_the_container_hides_is_not_counted(nvml: NvmlStandIn) -> None:
     assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="0") == ["GPU-bb"]
 
 
-def test_mig_is_refused_because_slices_show_the_whole_gpu(nvml: NvmlStandIn) -> None:
-    for reason in (
-        nvml.run("mig=1", code=DEVICES),
-        nvml.run("mig=0", code=DEVICES, CUDA_VISIBLE_DEVICES="MIG-1234"),
-    ):
-        assert "MIG" in reason
-        assert "every MIG slice shows the whole GPU's energy" in reason
+@pytest.mark.parametrize("slices", [0, 2])
+def test_a_gpu_split_by_mig_is_refused_and_its_slices_are_named(nvml: NvmlStandIn, slices: int) -> None:
+    reason = nvml.run(f"uuid=GPU-aa mig=1 mig_devices={slices}", code=DEVICES)
+    listed = "into MIG-GPU-aa-0, MIG-GPU-aa-1" if slices else "(no slice is listed)"
+    assert reason.startswith(f"GPU GPU-aa (Stand-In) is split by MIG {listed}, and {WHOLE_GPU}; to mend it: ")
+    assert "nvidia-smi -mig 0" in reason
+
+
+@pytest.mark.parametrize("visible", ["MIG-GPU-aa-0", "MIG-1234", "1,MIG-1234"])
+def test_a_mig_slice_that_cuda_is_told_to_use_is_refused_by_name(nvml: NvmlStandIn, visible: str) -> None:
+    reason = nvml.run("uuid=GPU-aa mig=1 mig_devices=1", "uuid=GPU-bb", code=DEVICES, CUDA_VISIBLE_DEVICES=visible)
+    assert reason.startswith(f"CUDA_VISIBLE_DEVICES names the MIG slice {visible.removeprefix('1,')}, and {WHOLE_GPU}")
+
+
+def test_a_mig_slice_that_the_driver_lists_as_a_gpu_is_refused(nvml: NvmlStandIn) -> None:
+    gpus = ("uuid=MIG-1234", "uuid=GPU-bb")
+    assert nvml.run(*gpus, code=DEVICES).startswith(f"MIG-1234 (Stand-In) is a MIG slice, and {WHOLE_GPU}")
+    assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="1") == ["GPU-bb"]
+
+
+def test_a_mig_handle_is_recognised_whatever_it_is_called(nvml: NvmlStandIn) -> None:
+    code = """
+import pynvml
+from metering.sources.nvml_devices import _is_mig_slice
+pynvml.nvmlInit()
+gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+tell([_is_mig_slice(pynvml, handle, "GPU-aa") for handle in (gpu, pynvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, 0))])
+"""
+    assert nvml.run("uuid=GPU-aa mig=1 mig_devices=1", code=code) == [False, True]
+
+
+def test_a_split_gpu_leaves_the_whole_ones_measurable(nvml: NvmlStandIn) -> None:
+    gpus = ("uuid=GPU-aa mig=1 mig_devices=1", "uuid=GPU-bb")
+    assert nvml.run(*gpus, code=DEVICES, CUDA_VISIBLE_DEVICES="GPU-bb") == ["GPU-bb"]
 
 
 def test_a_gpu_without_mig_is_no_refusal(nvml: NvmlStandIn) -> None:
     assert nvml.run("uuid=GPU-aa mig=unsupported", code=DEVICES) == ["GPU-aa"]
 
 
-@pytest.mark.parametrize(("architecture", "period_seconds"), [(VOLTA, 0.02), (HOPPER, 0.1)])
+@pytest.mark.parametrize(
+    ("architecture", "period_seconds"),
+    [(PASCAL, 0.02), (VOLTA, 0.02), (TURING, 0.1), (AMPERE, 0.1), (ADA, 0.1), (HOPPER, 0.1), (BLACKWELL, 0.1)],
+)
 def test_update_period_follows_the_architecture(nvml: NvmlStandIn, architecture: int, period_seconds: float) -> None:
     code = OPEN + "info = counters[0].info\ntell([info.update_period_seconds, info.uncertainty_ratio, info.measured])"
     assert nvml.run(f"arch={architecture}", code=code) == [period_seconds, 0.05, True]
@@ -162,6 +195,90 @@ tell([answer, counters[0].read().energy_microjoules >= 0])
     assert nvml.run(usual, code=code) == [f"reading the {kind} of GPU GPU-aa failed: GPU is lost", True]
 
 
+LOST_AND_FOUND = """
+from metering.errors import CounterReadError
+from metering.sources.nvml import open_nvml_counters
+from metering.sources.nvml_library import RENEWAL_PERIOD_SECONDS
+now = 100.0
+counters = open_nvml_counters(lambda: now, None)
+
+def read():
+    answers = []
+    for counter in counters:
+        try:
+            answers.append(counter.read().energy_microjoules > 0)
+        except CounterReadError as problem:
+            answers.append(str(problem))
+    return answers
+
+answers = [read()]
+"""
+LOST = "reading the energy of GPU GPU-aa failed: GPU is lost"
+
+
+def test_a_lost_gpu_is_found_again_by_starting_nvml_anew(nvml: NvmlStandIn) -> None:
+    code = LOST_AND_FOUND + "gpus('uuid=GPU-aa handle_epoch=1', 'uuid=GPU-bb')\ntell([*answers, read(), read()])"
+    assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb", code=code) == [[True, True], [LOST, True], [True, True]]
+
+
+def test_a_gpu_that_stays_lost_does_not_keep_nvml_starting(nvml: NvmlStandIn) -> None:
+    code = (
+        LOST_AND_FOUND
+        + """
+import pynvml
+starts = 0
+start = pynvml.nvmlInit
+def counted():
+    global starts
+    starts += 1
+    start()
+pynvml.nvmlInit = counted
+gpus("uuid=GPU-aa lost=1", "uuid=GPU-bb")
+for _ in range(50):
+    answers.append(read())
+first = starts
+now += RENEWAL_PERIOD_SECONDS
+answers.append(read())
+second = starts
+gpus("uuid=GPU-aa", "uuid=GPU-bb")
+tell([answers[1:-1] == [["reading the energy of GPU GPU-aa failed: GPU is lost", True]] * 50, first, second, read()])
+"""
+    )
+    assert nvml.run("uuid=GPU-aa", "uuid=GPU-bb", code=code) == [True, 1, 2, [True, True]]
+
+
+def test_a_driver_that_goes_away_is_a_lost_reading_until_it_is_back(nvml: NvmlStandIn) -> None:
+    code = (
+        LOST_AND_FOUND
+        + f"""
+gpus("library init={DRIVER_NOT_LOADED}", "uuid=GPU-aa lost=1")
+answers += [read(), read()]
+gpus("uuid=GPU-aa")
+now += RENEWAL_PERIOD_SECONDS
+tell([*answers, read(), read()])
+"""
+    )
+    before, lost, away, coming, back = nvml.run("uuid=GPU-aa", code=code)
+    assert before == back == [True]
+    assert lost == [LOST]
+    assert away == coming == ["reading the energy of GPU GPU-aa failed: Uninitialized"]
+
+
+def test_the_power_of_a_superchip_is_said_to_be_the_modules(nvml: NvmlStandIn) -> None:
+    code = OPEN + "tell([counter.info.description for counter in counters])"
+    (counter,) = nvml.run("name=NVIDIA-GH200-480GB", code=code)
+    (integrated,) = nvml.run(f"name=NVIDIA-GH200-480GB energy={NOT_SUPPORTED}", code=code)
+    (other,) = nvml.run("name=NVIDIA-H100", code=code)
+    assert counter.endswith("; covers the whole module, the Grace CPU and its memory included")
+    assert integrated.endswith("; covers the whole module, the Grace CPU and its memory included")
+    assert "module" not in other
+
+
+def test_the_averaged_power_is_never_asked_for(nvml: NvmlStandIn) -> None:
+    code = "import pynvml\ndel pynvml.nvmlDeviceGetPowerUsage\n" + OPEN + "tell(type(counters[0]).__name__)"
+    assert nvml.run(f"energy={NOT_SUPPORTED}", code=code) == "PowerIntegratingCounter"
+
+
 def test_a_counter_set_back_is_passed_on_as_it_is(nvml: NvmlStandIn) -> None:
     code = (
         OPEN
@@ -180,7 +297,7 @@ def test_no_gpu_is_a_refusal(nvml: NvmlStandIn) -> None:
 
 def test_a_driver_that_is_not_loaded_is_a_refusal(nvml: NvmlStandIn) -> None:
     reason = nvml.run(f"library init={DRIVER_NOT_LOADED}", "uuid=GPU-aa", code=DEVICES)
-    assert reason == "the NVIDIA kernel driver is not loaded: see whether nvidia-smi works"
+    assert reason == "the NVIDIA kernel driver is not loaded; to mend it: see whether nvidia-smi works"
 
 
 def test_one_counter_closed_leaves_the_others_readable(nvml: NvmlStandIn) -> None:
