@@ -8,26 +8,36 @@ from collections.abc import Sequence
 
 from metering.apportionment import apportion
 from metering.charges import Charges
-from metering.counter import MICROJOULES_PER_JOULE
+from metering.cost_window import CostWindow
 from metering.history import StepHistory
 from metering.ledger import ComponentLedger
-from metering.shares import PRICE_COLUMNS, StepPrice
+from metering.shares import OWN_ROW_COLUMNS, PRICE_COLUMNS, StepPrice
 from metering.step import EndedSequence, EngineStep
 from metering.step_cost import StepCostModel
+from metering.supply import EnergySupply
+from metering.tail import FirstTokens, Tail, TailStep
 
 
 class EngineBooks:
     """Turns the energy held by one engine's shares into prices, and prices into charges."""
 
-    def __init__(self, engine: int, ledgers: Sequence[ComponentLedger], cost: StepCostModel) -> None:
+    def __init__(
+        self, engine: int, ledgers: Sequence[ComponentLedger], supply: EnergySupply, cost: StepCostModel
+    ) -> None:
+        self._engine = engine
+        self._ledgers = tuple(ledgers)
+        self._supply = supply
+        self._tail = Tail()
         self._shares = [ledger.engines[engine] for ledger in ledgers]
         self._cost = cost
+        self._window = CostWindow(cost)
         self._history = StepHistory(1 + PRICE_COLUMNS * len(ledgers))
         self._remembered_at_seconds: float | None = None
         self._clock = 0  # tokens given out to a sequence that has decoded in every step
         self._clock_part = 0.0
         self.is_busy = False
         self.prefill_seen = False  # in the latest step
+        self.prompts_may_wait = False  # the latest step left some out, who may have computed part of their prompts
 
     @property
     def last_row(self) -> int:
@@ -43,7 +53,8 @@ class EngineBooks:
         self._history.forget_before(row)
 
     def take_in(self, step: EngineStep) -> None:
-        """Price a step with the energy that the shares hold."""
+        """Price a step with the energy that the shares hold, and the steps before it anew where more is known now."""
+        self._true_up()
         if step.decode_sequences:
             self._turn_clock(step)
         heads = max(1, step.prefill_sequences, step.first_tokens) if step.prefill_tokens else 0
@@ -53,21 +64,39 @@ class EngineBooks:
             step.prefill_tokens, heads, step.recomputed_tokens, step.decode_sequences, context
         ).as_tuple()
         row = [self._clock]
-        spent = 0
+        own_prompts = not self._shares[0].has_unfinished_prompts
         for shares in self._shares:
-            energy = shares.release()
-            spent += energy
-            shares.spend_step(apportion(energy, weights), step, heads, self._clock)
+            shares.spend_step(apportion(shares.release(), weights), step, heads, self._clock)
             row += shares.complete_prefills(step, self._clock).as_tuple()
-        self._cost.learn(computed, step.decode_sequences, context, spent / MICROJOULES_PER_JOULE)
-        self._remember(step, row)
+        own_prompts = own_prompts and not self._shares[0].has_unfinished_prompts
+        is_kept = self._remember(step, row)
+        prompts = max(step.first_token_context_tokens, step.first_token_prompt_tokens)
+        self._tail.append(
+            TailStep(
+                row=self.last_row if is_kept else self.last_row + 1,
+                draws=self._supply.draws_of(self._engine),
+                weights=weights,
+                computed_tokens=computed,
+                sequences=step.decode_sequences,
+                context=context,
+                clock=self._clock,
+                prompt_tokens=step.first_token_prompt_tokens,
+                prompts=step.first_tokens,
+                own_prompts=own_prompts,
+                first=FirstTokens(
+                    step.first_tokens, prompts - step.first_tokens * self._clock, step.first_token_prompt_tokens
+                ),
+            )
+        )
         self.prefill_seen = step.prefill_tokens > 0
+        self.prompts_may_wait = step.unfinished_sequences > step.decode_sequences + step.first_tokens
         self.is_busy = step.unfinished_sequences > 0
 
     def charge(self, first_row: int, ended: EndedSequence) -> Charges:
         """End a sequence: what it owes is booked to the accounts."""
         first_clock, *prices = self._history.row(first_row)
         ratio = self._participation(first_clock, ended)
+        self._tail.forget(first_row, ended.prompt_tokens - first_clock, ended.computed_prompt_tokens)
         charges = Charges([], [], ended.prompt_tokens, ended.output_tokens, sequences=1)
         for index, shares in enumerate(self._shares):
             price = StepPrice(*prices[PRICE_COLUMNS * index : PRICE_COLUMNS * (index + 1)])
@@ -88,11 +117,54 @@ class EngineBooks:
 
     def settle(self) -> None:
         """No sequence is left in the engine."""
-        self.is_busy = self.prefill_seen = False
+        self.is_busy = self.prefill_seen = self.prompts_may_wait = False
+        self._supply.draws_of(self._engine)
+        self._tail.clear()
+        self._window.clear()
         for shares in self._shares:
             shares.settle()
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _true_up(self) -> None:
+        """Correct the prices of the steps whose energy has become final, for the sequences that are still there."""
+        final = self._tail.pop_final()
+        if not final:
+            return
+        rises: dict[int, list[int]] = {}
+        for step, later in zip(final, _later_first_tokens(final, list(self._tail)), strict=True):
+            if step.is_void:
+                continue
+            rise = rises.setdefault(step.row, [0] * (PRICE_COLUMNS * len(self._shares)))
+            spent = 0
+            for index, (shares, ledger) in enumerate(zip(self._shares, self._ledgers, strict=True)):
+                draws = [draw for draw in step.draws if draw.feed.ledger is ledger]
+                wanted = sum(draw.correction_microjoules() for draw in draws)
+                spent += wanted + sum(draw.microjoules for draw in draws)
+                made, price = shares.correct(apportion(wanted, step.weights), step, later)
+                self._supply.correct(draws, wanted, made)
+                for column, amount in enumerate(price.as_tuple(), PRICE_COLUMNS * index):
+                    rise[column] += amount
+            self._learn(step, spent)
+        self._raise_rows(rises)
+
+    def _raise_rows(self, rises: dict[int, list[int]]) -> None:
+        """Add to the prices of past rows: a step's running sums stand in its own row and in all that follow."""
+        running = [0] * (PRICE_COLUMNS * len(self._shares))
+        for row in range(min(rises, default=self.last_row + 1), self.last_row + 1):
+            own = rises.get(row)
+            for column, amount in enumerate(running):
+                is_own = column % PRICE_COLUMNS in OWN_ROW_COLUMNS
+                added = 0 if own is None else own[column]
+                if not is_own:
+                    running[column] = amount + added
+                    added = running[column]
+                if added:
+                    self._history.add(row, 1 + column, added)
+
+    def _learn(self, step: TailStep, spent_microjoules: int) -> None:
+        seconds = sum(draw.seconds for draw in step.draws) / max(1, len({draw.feed.track for draw in step.draws}))
+        self._window.add(step.computed_tokens, step.sequences, step.context, seconds, spent_microjoules)
 
     def _turn_clock(self, step: EngineStep) -> None:
         """One token each, or what speculation made of it; sequences cut off take part and give none."""
@@ -109,15 +181,28 @@ class EngineBooks:
             return 1.0
         return min(1.0, max(0, ended.output_tokens - 1) / passed)
 
-    def _remember(self, step: EngineStep, row: list[int]) -> None:
+    def _remember(self, step: EngineStep, row: list[int]) -> bool:
         """Keep the step's prices if a first token can lie in it, as it cannot in a step that gave no token.
 
-        Times between tokens then lead from one row kept to the next, and not past those of bare prompt chunks.
+        Returns whether they were kept. Times between tokens then lead from one row kept to the next, and not past those
+        of bare prompt chunks.
         """
         if step.inter_token_seconds is None and not step.first_tokens:
-            return
+            return False
         elapsed = step.inter_token_seconds
         if elapsed is None:
             elapsed = max(0.0, step.ended_at_seconds - (self._remembered_at_seconds or step.ended_at_seconds))
         self._history.append(elapsed, row)
         self._remembered_at_seconds = step.ended_at_seconds
+        return True
+
+
+def _later_first_tokens(final: Sequence[TailStep], rest: Sequence[TailStep]) -> list[FirstTokens]:
+    """For each of the `final` steps, the sequences still there that got their first token in it or after it."""
+    sums = FirstTokens()
+    later: list[FirstTokens] = []
+    for step in reversed([*final, *rest]):
+        first = step.first
+        sums = FirstTokens(sums.sequences + first.sequences, sums.offset + first.offset, sums.tokens + first.tokens)
+        later.append(sums)
+    return later[: -len(final) - 1 : -1]

@@ -52,14 +52,14 @@ class EnergyMeter:
         self.engines = engines
         self.ledgers = [ComponentLedger(engines) for _ in self.components]
         everybody = tuple(range(engines))
-        self._supply = EnergySupply(
+        self._supply = supply = EnergySupply(
             [
                 Feed(track, self.ledgers[self.components.index(track.info.component)], served)
                 for track, served in zip(tracks, users or [everybody] * len(tracks), strict=True)
             ]
         )
         cost = StepCostModel()
-        self._books = [EngineBooks(engine, self.ledgers, cost) for engine in everybody]
+        self._books = [EngineBooks(engine, self.ledgers, supply, cost) for engine in everybody]
         self.totals = RequestTotals()
         self.recent: deque[RequestEnergy] = deque(maxlen=_RECENT_REQUESTS)
         self.recent_aborts: deque[RequestEnergy] = deque(maxlen=_RECENT_ABORTS)
@@ -106,7 +106,7 @@ class EnergyMeter:
         books = self._books[engine]
         if books.is_busy:  # between the last step and this word: an abort's unfinished business
             self._draw(now_seconds, engine)
-        books.is_busy = books.prefill_seen = False
+        books.is_busy = books.prefill_seen = books.prompts_may_wait = False
         self._busy -= {engine}
         self._settle_aborted(engine, now_seconds=now_seconds, engine_empty=True)
         books.settle()
@@ -281,7 +281,7 @@ class EnergyMeter:
                 books.charge_abandoned_prefill(request.charges)
             del self._aborting[request_id]
             self._close(request_id, request, "aborted", request.aborted_at_seconds)
-        if not books.prefill_seen and not self._aborting:
+        if not (books.prefill_seen or books.prompts_may_wait or self._aborting):
             books.disown_prefills()
 
     def _close(self, request_id: str, request: OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:

@@ -18,6 +18,7 @@ from typing import Final
 
 from metering.history import wrapped
 from metering.step import EndedSequence, EngineStep
+from metering.tail import FirstTokens, TailStep
 
 PARTS: Final = 1024
 """Of a microjoule; 2**63 of them are 9 GJ, more than one request can owe."""
@@ -42,6 +43,8 @@ class StepPrice:
 
 
 PRICE_COLUMNS: Final = 5
+OWN_ROW_COLUMNS: Final = frozenset({3, 4})
+"""Of the price, those that mean the step's own row only; the others are running sums."""
 
 
 @dataclass(slots=True)
@@ -109,6 +112,11 @@ class EngineShares:
         else:
             self._accounts["unattributed"] += each + context
 
+    @property
+    def has_unfinished_prompts(self) -> bool:
+        """Whether prompt tokens were computed whose sequences have no first token yet."""
+        return bool(self._chunks)
+
     def complete_prefills(self, step: EngineStep, clock: int) -> StepPrice:
         """Price the prompts of the sequences that got their first token in the step just taken in, oldest first."""
         per_token = per_prompt = 0
@@ -122,6 +130,36 @@ class EngineShares:
         self._live_offset += offset
         self._live_base += sequences * (self._each + self._context_growth) + offset * self._context
         return StepPrice(self._each, self._context, self._context_growth, per_token, per_prompt)
+
+    def correct(self, parts: Sequence[int], step: TailStep, later: FirstTokens) -> tuple[int, StepPrice]:
+        """Change the price of a past step by `parts`, which may be below zero, for those who are still there to pay.
+
+        `later` are the live sequences that got their first token in the step or after it, who were not decoding in it.
+        Returns the microjoules that the books changed by, and what to add to the prices: the running sums' part to
+        those of the step's row and of all later rows, the prompts' part to the step's row alone.
+        """
+        by_head, by_token, _, each, context = parts
+        per_head = _each_of(each, step.sequences)
+        per_context = _each_of(context, step.context)
+        growth = per_context * step.clock
+        owed = (self._live - later.sequences) * (per_head + growth)
+        owed += (self._live_offset - later.offset) * per_context
+        self._each += per_head
+        self._context += per_context
+        self._context_growth += growth
+        self._live_base += later.sequences * (per_head + growth) + later.offset * per_context
+        decode = max(-(-owed // PARTS), -self.in_flight_decode)
+        self._each_rest += max(0, min(PARTS, decode * PARTS - owed))
+        self.in_flight_decode += decode
+        per_token = per_prompt = prefill = 0
+        if step.own_prompts and step.prompt_tokens:
+            per_token = _each_of(by_token, step.prompt_tokens)
+            per_prompt = _each_of(by_head, step.prompts)
+            due = per_token * step.first.tokens + per_prompt * step.first.sequences
+            prefill = max(-(-due // PARTS), self._chunks_energy - self.in_flight_prefill)
+            self._prompt_rest += max(0, min(PARTS, prefill * PARTS - due))
+            self.in_flight_prefill += prefill
+        return prefill + decode, StepPrice(per_head, per_context, growth, per_token, per_prompt)
 
     # -- ends ----------------------------------------------------------------------------------------------------
 
@@ -203,8 +241,8 @@ class EngineShares:
         owed = wrapped(
             self._live * (self._each + self._context_growth) + self._live_offset * self._context - self._live_base
         )
-        kept = owed + self._each_rest + self._context_rest + self._decode_part
-        unowned = (self.in_flight_decode * PARTS - kept) // PARTS
+        kept = max(0, owed) + self._each_rest + self._context_rest + self._decode_part
+        unowned = min(self.in_flight_decode, (self.in_flight_decode * PARTS - kept) // PARTS)
         if unowned > 0:
             self.in_flight_decode -= unowned
             self._accounts["unattributed"] += unowned
@@ -250,3 +288,11 @@ class EngineShares:
         self._accounts["prefill"] += prefill
         self._accounts["decode"] += decode
         return prefill, decode
+
+
+def _each_of(microjoules: int, among: int) -> int:
+    """In parts, and rather too little than too much, whichever its sign."""
+    if not among:
+        return 0
+    parts = abs(microjoules) * PARTS // among
+    return parts if microjoules >= 0 else -parts

@@ -11,19 +11,16 @@ Only the proportions matter: what a step really cost is measured, and shared out
 from dataclasses import dataclass
 from typing import Final
 
-# Half of what was learned is forgotten after about 1,400 steps: half a minute to a few minutes of traffic.
-_KEEP_RATIO: Final = 0.9995
-# Solving costs some 20 microseconds, so not after every step; the first few steps teach the most.
-_SOLVE_PERIOD_STEPS: Final = 8
-_EAGER_STEPS: Final = 16
+# Half of what was learned is forgotten after about 70 lessons, each of 0.3 s of steps: after some 20 s of traffic.
+_KEEP_RATIO: Final = 0.99
 # Typical sizes of the four features: they condition the equations, nothing else.
 _SCALES: Final = (1.0, 256.0, 16.0, 8192.0)
 # In what proportion the four cost before anything is known, for those sizes. An 8-billion-parameter model on an H100
 # reads its weights in about 5 ms and computes 256 prompt tokens in about as long (16 GB at 3.35 TB/s; 4 TFLOP at some
 # 700 TFLOP/s); one sequence adds little, its context less.
 _PRIOR: Final = (1.0, 1.0, 0.2, 0.1)
-# How many steps the present belief counts as, in directions the traffic says nothing about.
-_INERTIA_STEPS: Final = 0.2
+# How many lessons the present belief counts as, in directions the traffic says nothing about.
+_INERTIA_LESSONS: Final = 0.2
 # Counters tell whole microjoules; what is far below one, in joules, is no energy.
 _NOTHING: Final = 1e-12
 
@@ -60,8 +57,8 @@ class StepCostModel:
         self._square = [[0.0] * _N for _ in range(_N)]
         self._right = [0.0] * _N
         self._free = list(range(_N))  # costs that are not held at zero
-        self._steps = 0
-        self._remembered = 0.0  # steps, the forgotten ones counted less
+        self._lessons = 0
+        self._remembered = 0.0  # lessons, the forgotten ones counted less
 
     def weights(
         self, prefill_tokens: int, prefill_sequences: int, recomputed_tokens: int, sequences: int, context_tokens: int
@@ -70,7 +67,7 @@ class StepCostModel:
 
         The base is shared by head among all sequences of the step, as the Shapley value shares a fixed cost.
         """
-        base, per_prefill, per_sequence, per_context = self._costs if self._steps else _PRIOR
+        base, per_prefill, per_sequence, per_context = self._costs if self._lessons else _PRIOR
         heads = prefill_sequences + sequences
         base_each = base / heads if heads else 0.0
         return StepWeights(
@@ -81,15 +78,18 @@ class StepCostModel:
             decode_context=per_context * context_tokens / _SCALES[3] if sequences else 0.0,
         )
 
-    def learn(self, computed_tokens: int, sequences: int, context_tokens: int, energy: float) -> None:
-        """Take in what a step cost. `energy` may be in any unit, always the same; what cost nothing teaches nothing."""
+    def learn(self, computed_tokens: float, sequences: float, context_tokens: float, energy: float) -> None:
+        """Take in what a step cost, or the mean of several.
+
+        `energy` may be in any unit, always the same; what cost nothing teaches nothing.
+        """
         if energy < _NOTHING:
             return
         features = (1.0, computed_tokens / _SCALES[1], sequences / _SCALES[2], context_tokens / _SCALES[3])
-        if not self._steps:
+        if not self._lessons:
             unit = energy / sum(a * b for a, b in zip(_PRIOR, features, strict=True))
             self._costs = [unit * cost for cost in _PRIOR]
-        self._steps += 1
+        self._lessons += 1
         expected = sum(a * b for a, b in zip(self._costs, features, strict=True))
         scaled = [feature / max(expected, 0.05 * energy) for feature in features]
         target = energy / max(expected, 0.05 * energy)
@@ -99,12 +99,11 @@ class StepCostModel:
                 row[j] = row[j] * _KEEP_RATIO + factor * scaled[j]
             self._right[i] = self._right[i] * _KEEP_RATIO + factor * target
         self._remembered = self._remembered * _KEEP_RATIO + 1.0
-        if self._steps <= _EAGER_STEPS or self._steps % _SOLVE_PERIOD_STEPS == 0:
-            self._solve()
+        self._solve()
 
     def _solve(self) -> None:
         """One step of an active-set method: solve for the free costs, then hold or free one for the next time."""
-        inertia = _INERTIA_STEPS * self._square[0][0] / self._remembered
+        inertia = _INERTIA_LESSONS * self._square[0][0] / self._remembered
         square = [
             [value + (inertia if i == j else 0.0) for j, value in enumerate(r)] for i, r in enumerate(self._square)
         ]

@@ -18,7 +18,11 @@ _LEAST_PACE: Final = 0.5
 
 @dataclass(slots=True)
 class Feed:
-    """One counter, the ledger it feeds, and how much of it is booked."""
+    """One counter, the ledger it feeds, and how much of it is booked.
+
+    `residual` is what the counter has told beyond what is booked (or, below zero, the books beyond it) and no step that
+    may still be corrected accounts for.
+    """
 
     track: CounterTrack
     ledger: ComponentLedger
@@ -26,6 +30,49 @@ class Feed:
     booked: int = 0
     booked_at_seconds: float = float("-inf")
     stray_booked: int = 0
+    residual: int | None = None  # unknown after a rest or a fault: then all of the difference
+    epochs: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Energy that one engine was given for a stretch of time, as it was estimated then.
+
+    `place` of `users` engines shared it.
+    """
+
+    feed: Feed
+    began_at_seconds: float
+    ended_at_seconds: float
+    place: int
+    users: int
+    microjoules: int
+    epochs: int
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the counter has told by now what it stood at when the stretch ended."""
+        return self.feed.track.last_change_at_seconds >= self.ended_at_seconds or self.is_void
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self.ended_at_seconds - max(0.0, self.began_at_seconds))
+
+    @property
+    def is_void(self) -> bool:
+        """Whether a fault of the counter lies between."""
+        return self.feed.track.epochs != self.epochs
+
+    def correction_microjoules(self) -> int:
+        """What the counter says now that the stretch cost, less what it was given."""
+        track = self.feed.track
+        spent = track.estimate_microjoules(self.ended_at_seconds) - track.estimate_microjoules(self.began_at_seconds)
+        return _part(spent, self.place, self.users) - self.microjoules
+
+
+def _part(energy: int, place: int, users: int) -> int:
+    share, rest = divmod(energy, users)
+    return share + (1 if place < rest else 0)
 
 
 class EnergySupply:
@@ -33,6 +80,7 @@ class EnergySupply:
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds = tuple(feeds)
+        self._draws: dict[int, list[Draw]] = {}
         self.last_blind_at_seconds = float("-inf")
         """When a counter last did not tell what was spent."""
 
@@ -58,20 +106,53 @@ class EnergySupply:
             self.last_blind_at_seconds = at_seconds
         if track.stray_microjoules != feed.stray_booked:
             self._book_stray(feed, "unattributed" if users else rest_account, at_seconds)
-        if users and feed.booked_at_seconds < at_seconds:
-            # After power has fallen the books are ahead of the counter. They let it catch up by and by, for an
-            # engine that runs never does so for nothing.
-            spent = reached - track.estimate_microjoules(feed.booked_at_seconds)
-            reached = max(reached, feed.booked + int(_LEAST_PACE * spent))
-        feed.booked_at_seconds = max(feed.booked_at_seconds, at_seconds)
-        rise = reached - feed.booked
-        if rise <= 0:
-            return
-        feed.booked = reached
+        if track.epochs != feed.epochs:
+            feed.epochs, feed.residual = track.epochs, None
         if users:
-            self._hand_out(feed, users, rise)
+            self._hand_out(feed, users, at_seconds, reached)
         else:
-            feed.ledger.spend(rest_account, rise)
+            feed.residual = None
+            if reached > feed.booked:
+                feed.ledger.spend(rest_account, reached - feed.booked)
+                feed.booked = reached
+        feed.booked_at_seconds = max(feed.booked_at_seconds, at_seconds)
+
+    def _hand_out(self, feed: Feed, users: list[int], at_seconds: float, reached: int) -> None:
+        """Give the running engines what the time since the last look cost, and a correction of what nobody else pays.
+
+        After power has fallen the books are ahead of the counter. They let it catch up by and by, for an engine that
+        runs never does so for nothing.
+        """
+        began_at_seconds = min(feed.booked_at_seconds, at_seconds)
+        before = feed.track.estimate_microjoules(began_at_seconds) if began_at_seconds >= 0 else feed.booked
+        if feed.residual is None:
+            feed.residual = before - feed.booked
+        spent = max(0, reached - before)
+        taken = max(int(_LEAST_PACE * spent), spent + feed.residual)
+        feed.residual += spent - taken
+        feed.booked += taken
+        for place, engine in enumerate(users):
+            feed.ledger.hand_out(engine, _part(taken, place, len(users)))
+            own = _part(spent, place, len(users))
+            draw = Draw(feed, began_at_seconds, at_seconds, place, len(users), own, feed.epochs)
+            self._draws.setdefault(engine, []).append(draw)
+
+    def draws_of(self, engine: int) -> list[Draw]:
+        """What the engine was given since this was last asked: for one step, whose end has just come."""
+        return self._draws.pop(engine, [])
+
+    @staticmethod
+    def correct(draws: Sequence[Draw], wanted: int, made: int) -> None:
+        """Of the correction `wanted` for a step's draws from one component's counters, so much could be made."""
+        left = made
+        for draw in draws:
+            due = draw.correction_microjoules()
+            part = left if draw is draws[-1] else (due * made // wanted if wanted else 0)
+            draw.feed.ledger.assigned += part
+            left -= part
+            draw.feed.booked += part
+            if draw.feed.residual is not None:
+                draw.feed.residual += due - part
 
     def _book_stray(self, feed: Feed, account: str, at_seconds: float) -> None:
         """A counter that was silent tells of energy whose owners nobody can know any more."""
@@ -82,9 +163,3 @@ class EnergySupply:
         if energy > 0:
             feed.booked += energy
             feed.ledger.spend(account, energy)
-
-    @staticmethod
-    def _hand_out(feed: Feed, users: list[int], energy: int) -> None:
-        share, rest = divmod(energy, len(users))
-        for position, engine in enumerate(users):
-            feed.ledger.hand_out(engine, share + (1 if position < rest else 0))

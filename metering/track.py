@@ -103,6 +103,12 @@ class CounterTrack:
             self._report(self.info, fault)
         return blind
 
+    @property
+    def last_change_at_seconds(self) -> float:
+        """When the counter was last seen to have changed."""
+        points = self._points  # a deque's end is read in one go: no lock for what is asked so often
+        return points[-1][0] if points else float("-inf")
+
     def confirmed_microjoules(self) -> int:
         """Energy up to the last reading: the counter's own delta, over all epochs."""
         with self._lock:

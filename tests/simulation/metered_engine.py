@@ -6,6 +6,7 @@ Virtual time. The engine spends a known power in every step, so that a test can 
 from dataclasses import dataclass, field
 
 from metering.block import RequestEnergy
+from metering.cost_window import CostWindow
 from metering.counter import CounterInfo, EnergyReading
 from metering.fault import CounterFault
 from metering.meter import EnergyMeter
@@ -147,6 +148,9 @@ class MeteredEngine:
         self.meter = EnergyMeter([counter.track for counter in self.counters])
         self._next_sample_at_seconds = SAMPLING_SECONDS
         self._cost = StepCostModel()
+        self._window = CostWindow(self._cost)
+        self._untaught: tuple[int, int, int, float, int] | None = None  # the latest step, whose energy is just known
+        self._stepped_at_seconds: float | None = None  # while the engine is busy
 
     # -- what the world does -------------------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ class MeteredEngine:
         if request.seen:
             self.meter.request_aborted(request.request_id, self.now_seconds)
         if not self.running and not self.waiting:
-            self.meter.engine_idle(self.now_seconds)
+            self._fall_idle()
 
     def respond(self, request: Request) -> None:
         """Every sequence has ended: the caller is told what the request cost."""
@@ -204,8 +208,16 @@ class MeteredEngine:
         if self.exact_readings:
             self._sample()
         self.steps += 1
-        self._apportion(spent, chunks, decoding)
+        began_at_seconds = self._stepped_at_seconds or self.now_seconds - seconds
+        self._stepped_at_seconds = self.now_seconds
+        lasted = [max(0.0, self.now_seconds - began_at_seconds)] * len(self.counters)
+        self._apportion(spent, sum(lasted) / len(lasted), chunks, decoding)
         self._report(seconds, chunks, decoding)
+
+    def _fall_idle(self) -> None:
+        self._untaught = self._stepped_at_seconds = None
+        self._window.clear()
+        self.meter.engine_idle(self.now_seconds)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -251,13 +263,15 @@ class MeteredEngine:
         for counter in self.counters:
             counter.sample(self.now_seconds)
 
-    def _apportion(self, spent: int, chunks: dict[Sequence, int], decoding: list[Sequence]) -> None:
+    def _apportion(self, spent: int, seconds: float, chunks: dict[Sequence, int], decoding: list[Sequence]) -> None:
         """What the step really cost each sequence, by the parts that the steps before it suggest."""
+        if self._untaught is not None:
+            self._window.add(*self._untaught)
         tokens, paying = sum(chunks.values()), [sequence for sequence in decoding if not sequence.answered]
         context = sum(sequence.prompt_tokens + sequence.output_tokens for sequence in paying)
         weights = self._cost.weights(tokens, len(chunks), 0, len(decoding), context)
         unit = spent / (sum(weights.as_tuple()) or 1.0)
-        self._cost.learn(tokens, len(decoding), context, spent / 1e6)
+        self._untaught = tokens, len(decoding), context, seconds, spent
         for sequence, computed in chunks.items():
             sequence.computed_tokens += computed
             sequence.chunks_microjoules += unit * weights.prefill_tokens * computed / tokens
@@ -309,7 +323,7 @@ class MeteredEngine:
         for sequence in ended:
             self.meter.sequence_ended(sequence.request_id, sequence.ended())
         if not unfinished:
-            self.meter.engine_idle(now)
+            self._fall_idle()
 
     def _is_gone(self, sequence: Sequence, ended: list[Sequence]) -> bool:
         """A stop string is found outside the engine: the sequence is advanced once more after its end."""

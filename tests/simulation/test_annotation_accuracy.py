@@ -2,9 +2,8 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import pytest
 
 from metering.counter import CounterInfo, EnergyReading
 from metering.meter import EnergyMeter
@@ -33,13 +32,22 @@ class Moment:
     ended: tuple[Ended, ...]
 
 
-def watts(at_seconds: float, batch: int) -> float:
-    """More with a larger batch, in waves of some seconds, and with a fall every twenty."""
-    wave = 1 + 0.25 * math.sin(at_seconds * 1.3)
-    return (120 + 14 * batch) * wave * (0.6 if at_seconds % 20 > 15 else 1.0)
+Watts = Callable[[float, int], float]
 
 
-def schedule(seed: int) -> tuple[list[Moment], list[EnergyReading]]:
+def batch_watts(_at_seconds: float, batch: int) -> float:
+    """Power as an engine draws it: more with a larger batch."""
+    return 120 + 14 * batch
+
+
+def restless_watts(at_seconds: float, batch: int) -> float:
+    """What no engine explains: waves of some seconds, and a sudden fall and rise by two fifths every twenty."""
+    return (
+        batch_watts(at_seconds, batch) * (1 + 0.25 * math.sin(at_seconds * 1.3)) * (0.6 if at_seconds % 20 > 15 else 1)
+    )
+
+
+def schedule(seed: int, watts: Watts) -> tuple[list[Moment], list[EnergyReading]]:
     """An engine under load in virtual time, and the readings of a counter that refreshes every 100 ms."""
     rng = random.Random(seed)
     now, energy_joules, shown, refreshed_at, sampled_at, made = 0.0, 0.0, 0, 0.0, 0.0, 0
@@ -128,18 +136,32 @@ def told(moments: list[Moment], readings: list[EnergyReading], *, in_hindsight: 
     return answers
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_nine_of_ten_answers_are_told_within_two_percent_of_what_all_readings_say(seed: int) -> None:
-    """The rest were computing their prompt, or ended, just when a refresh corrected what had been extrapolated."""
-    moments, readings = schedule(seed)
-    online = told(moments, readings, in_hindsight=False)
-    hindsight = told(moments, readings, in_hindsight=True)
-    assert online.keys() == hindsight.keys()
-    deviations = sorted(
-        abs(online[name][1] - microjoules) / microjoules
-        for name, (seconds, microjoules) in hindsight.items()
-        if seconds > LONG_SECONDS
-    )
-    assert len(deviations) > 200
-    assert deviations[len(deviations) // 2] <= 0.005
-    assert deviations[len(deviations) * 9 // 10] <= 0.02
+def deviations(watts: Watts) -> list[float]:
+    """Of what requests of more than a second were told, from what they are told in hindsight; sorted."""
+    found: list[float] = []
+    for seed in range(4):
+        moments, readings = schedule(seed, watts)
+        online = told(moments, readings, in_hindsight=False)
+        hindsight = told(moments, readings, in_hindsight=True)
+        assert online.keys() == hindsight.keys()
+        found += [
+            abs(online[name][1] - microjoules) / microjoules
+            for name, (seconds, microjoules) in hindsight.items()
+            if seconds > LONG_SECONDS
+        ]
+    assert len(found) > 1_000
+    return sorted(found)
+
+
+def test_an_answer_is_told_within_two_percent_of_what_all_readings_say() -> None:
+    """But for one in a thousand, which ended just as power changed for another reason than its own batch."""
+    found = deviations(batch_watts)
+    assert found[len(found) // 2] <= 0.001
+    assert found[len(found) * 999 // 1000] <= 0.02
+    assert found[-1] <= 0.03
+
+
+def test_a_sudden_change_of_power_is_felt_by_the_few_that_end_with_it() -> None:
+    found = deviations(restless_watts)
+    assert found[len(found) * 99 // 100] <= 0.01
+    assert found[-1] <= 0.07  # power changes by two fifths, and for 150 ms of a second nobody can know
