@@ -142,6 +142,20 @@ def bench_throughput(context: typer.Context) -> None:
     throughput(context.args)
 
 
+@bench_app.command(
+    "attribution",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def bench_attribution(context: typer.Context) -> None:
+    """How right each request's energy is: our meter and two other rules against true costs, in simulation."""
+    if importlib.util.find_spec("numpy") is None:
+        raise StartError("bench attribution needs numpy, which the engine's requirements bring: `make serve`")
+    from bench.attribution.command import main as attribution  # noqa: PLC0415  # benchmarks load on demand
+
+    attribution(context.args)
+
+
 def main() -> NoReturn:
     """Run the command line. Whatever goes wrong is one line on stderr, never a traceback."""
     arguments = sys.argv[1:]
