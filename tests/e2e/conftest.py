@@ -16,6 +16,7 @@ _SHOWN_LOG_CHARACTERS = 8000
 _LAST_FILES = (
     "test_engine_killed.py",
     "test_stand_alone.py",
+    "test_engine_shapes.py",
     "test_nvml_books.py",
     "test_two_workers.py",
     "test_front_end_killed.py",

@@ -1,30 +1,13 @@
 """The meter alone: a stock vLLM server, told of the middleware on its command line, and nothing else of Wattline."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.figures import show
-from tests.e2e.process_tree import tree_of, wait_until_gone
-from tests.e2e.wattline_process import (
-    READY_SECONDS,
-    Metrics,
-    clean_environ,
-    counter_microjoules,
-    engine_energy,
-    microjoules,
-    parts_microjoules,
-)
+from tests.e2e.stand_alone_engine import StandAlone, stand_alone_engine
+from tests.e2e.wattline_process import Metrics, counter_microjoules, engine_energy, microjoules, parts_microjoules
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -32,59 +15,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 PROMPT = {"model": "smollm2", "prompt": "One, two,", "max_tokens": 12, "ignore_eos": True}
 
 
-@dataclass(frozen=True, slots=True)
-class StandAlone:
-    """A vLLM server with our meter in it."""
-
-    client: httpx.Client
-    socket_path: Path
-
-
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandAlone]:
-    log_path = tmp_path_factory.mktemp("stand_alone") / "output.log"
-    with tempfile.TemporaryDirectory(prefix="wattline-e2e-") as folder:  # short: a socket's path has 107 bytes
-        socket_path = Path(folder) / "engine.sock"
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-        command += ["--model", str(checkpoint), "--served-model-name", "smollm2", "--uds", str(socket_path)]
-        command += ["--middleware", "metering.vllm_plugin.EnergyMiddleware", "--enable-logging-iteration-details"]
-        command += ["--enforce-eager", "--max-model-len", "1024"]
-        environ = clean_environ(os.environ) | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-        assert "WATTLINE_METER" not in environ
-        with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        try:
-            transport = httpx.HTTPTransport(uds=str(socket_path))
-            with httpx.Client(transport=transport, base_url="http://engine", timeout=60) as client:
-                wait_listening(process, socket_path, log_path)
-                yield StandAlone(client, socket_path)
-        finally:
-            end(process)
-
-
-def wait_listening(process: subprocess.Popen[bytes], socket_path: Path, log_path: Path) -> None:
-    """vLLM listens once its engine is ready."""
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(socket_path)) == 0:
-                return
-        time.sleep(0.25)
-    pytest.fail(f"vLLM is not ready (exit code {process.poll()}):\n{log_path.read_text(errors='replace')[-8000:]}")
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    tree = tree_of(process.pid) if process.poll() is None else set()
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(15)
-    for left in wait_until_gone(tree, 5):
-        os.kill(left.pid, signal.SIGKILL)
+    with stand_alone_engine(checkpoint, tmp_path_factory.mktemp("stand_alone") / "output.log") as running:
+        yield running
 
 
 def test_answers_carry_their_energy(engine: StandAlone) -> None:
@@ -113,3 +47,4 @@ def test_report_adds_up_and_metrics_say_the_same(engine: StandAlone) -> None:
     assert min(accounts["prefill"], accounts["decode"], accounts["idle"]) > 0
     assert parts_microjoules(before) <= sum(accounts.values()) <= parts_microjoules(after)
     assert page.total("vllm:request_success_total") > 0  # vLLM's own families are still there
+    assert page.total("wattline_energy_counter_faults_total") == 0
