@@ -128,42 +128,46 @@ class EngineBooks:
 
     def _true_up(self) -> None:
         """Correct the prices of the steps whose energy has become final, for the sequences that are still there."""
-        final = self._tail.pop_final()
-        if not final:
-            return
         rises: dict[int, list[int]] = {}
-        for step, later in zip(final, _later_first_tokens(final, list(self._tail)), strict=True):
+        for step, later in self._tail.pop_final():
             if step.is_void:
                 continue
             rise = rises.setdefault(step.row, [0] * (PRICE_COLUMNS * len(self._shares)))
             spent = 0
             for index, (shares, ledger) in enumerate(zip(self._shares, self._ledgers, strict=True)):
                 draws = [draw for draw in step.draws if draw.feed.ledger is ledger]
-                wanted = sum(draw.correction_microjoules() for draw in draws)
+                dues = [draw.correction_microjoules() for draw in draws]
+                wanted = sum(dues)
                 spent += wanted + sum(draw.microjoules for draw in draws)
-                made, price = shares.correct(apportion(wanted, step.weights), step, later)
-                self._supply.correct(draws, wanted, made)
-                for column, amount in enumerate(price.as_tuple(), PRICE_COLUMNS * index):
-                    rise[column] += amount
+                made = 0
+                if wanted:
+                    made, price = shares.correct(apportion(wanted, step.weights), step, later)
+                    for column, amount in enumerate(price.as_tuple(), PRICE_COLUMNS * index):
+                        rise[column] += amount
+                self._supply.correct(draws, dues, made)
             self._learn(step, spent)
-        self._raise_rows(rises)
+        if rises:
+            self._raise_rows(rises)
 
     def _raise_rows(self, rises: dict[int, list[int]]) -> None:
         """Add to the prices of past rows: a step's running sums stand in its own row and in all that follow."""
-        running = [0] * (PRICE_COLUMNS * len(self._shares))
-        for row in range(min(rises, default=self.last_row + 1), self.last_row + 1):
-            own = rises.get(row)
-            for column, amount in enumerate(running):
-                is_own = column % PRICE_COLUMNS in OWN_ROW_COLUMNS
-                added = 0 if own is None else own[column]
-                if not is_own:
-                    running[column] = amount + added
-                    added = running[column]
-                if added:
-                    self._history.add(row, 1 + column, added)
+        for column in range(PRICE_COLUMNS * len(self._shares)):
+            if column % PRICE_COLUMNS in OWN_ROW_COLUMNS:
+                for row, rise in rises.items():
+                    self._history.add(row, 1 + column, [rise[column]])
+                continue
+            total, running = 0, []
+            if not any(rise[column] for rise in rises.values()):
+                continue
+            first = min(rises)
+            for row in range(first, self.last_row + 1):
+                if (own := rises.get(row)) is not None:
+                    total += own[column]
+                running.append(total)
+            self._history.add(first, 1 + column, running)
 
     def _learn(self, step: TailStep, spent_microjoules: int) -> None:
-        seconds = sum(draw.seconds for draw in step.draws) / max(1, len({draw.feed.track for draw in step.draws}))
+        seconds = max((draw.seconds for draw in step.draws), default=0.0)
         self._window.add(step.computed_tokens, step.sequences, step.context, seconds, spent_microjoules)
 
     def _turn_clock(self, step: EngineStep) -> None:
@@ -195,14 +199,3 @@ class EngineBooks:
         self._history.append(elapsed, row)
         self._remembered_at_seconds = step.ended_at_seconds
         return True
-
-
-def _later_first_tokens(final: Sequence[TailStep], rest: Sequence[TailStep]) -> list[FirstTokens]:
-    """For each of the `final` steps, the sequences still there that got their first token in it or after it."""
-    sums = FirstTokens()
-    later: list[FirstTokens] = []
-    for step in reversed([*final, *rest]):
-        first = step.first
-        sums = FirstTokens(sums.sequences + first.sequences, sums.offset + first.offset, sums.tokens + first.tokens)
-        later.append(sums)
-    return later[: -len(final) - 1 : -1]

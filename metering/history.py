@@ -64,12 +64,13 @@ class StepHistory:
         position = max(0, index - self._dropped)
         return [column[position] for column in self._columns]
 
-    def add(self, index: int, column: int, amount: int) -> None:
-        """Add to one value of a row that is kept, modulo 2**64."""
+    def add(self, index: int, column: int, amounts: Sequence[int]) -> None:
+        """Add to a column's values of the rows from `index` on, those that are kept, modulo 2**64."""
         values = self._columns[column]
         position = index - self._dropped
-        if 0 <= position < len(values):
-            values[position] = wrapped(values[position] + amount)
+        for place, amount in enumerate(amounts, position):
+            if amount and 0 <= place < len(values):
+                values[place] = wrapped(values[place] + amount)
 
     def forget_before(self, index: int) -> None:
         """Drop rows older than `index` once enough of them have gathered to be worth the move."""

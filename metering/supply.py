@@ -142,11 +142,10 @@ class EnergySupply:
         return self._draws.pop(engine, [])
 
     @staticmethod
-    def correct(draws: Sequence[Draw], wanted: int, made: int) -> None:
-        """Of the correction `wanted` for a step's draws from one component's counters, so much could be made."""
-        left = made
-        for draw in draws:
-            due = draw.correction_microjoules()
+    def correct(draws: Sequence[Draw], dues: Sequence[int], made: int) -> None:
+        """Of the corrections that were due for a step's draws from one component's counters, so much could be made."""
+        left, wanted = made, sum(dues)
+        for draw, due in zip(draws, dues, strict=True):
             part = left if draw is draws[-1] else (due * made // wanted if wanted else 0)
             draw.feed.ledger.assigned += part
             left -= part

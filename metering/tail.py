@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from metering.supply import Draw
+
+
+_AT_ONCE: Final = 3
 
 
 @dataclass(slots=True)
@@ -26,6 +29,16 @@ class FirstTokens:
     sequences: int = 0
     offset: int = 0
     tokens: int = 0
+
+    def add(self, other: FirstTokens) -> None:
+        self.sequences += other.sequences
+        self.offset += other.offset
+        self.tokens += other.tokens
+
+    def remove(self, sequences: int, offset: int, tokens: int) -> None:
+        self.sequences -= sequences
+        self.offset -= offset
+        self.tokens -= tokens
 
 
 @dataclass(slots=True)
@@ -64,34 +77,38 @@ class Tail:
 
     def __init__(self) -> None:
         self._steps: deque[TailStep] = deque()
-
-    def __iter__(self) -> Iterator[TailStep]:
-        return iter(self._steps)
+        self._first = FirstTokens()  # of all steps together
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def append(self, step: TailStep) -> None:
+        """Add the latest step."""
         self._steps.append(step)
+        self._first.add(step.first)
 
-    def pop_final(self) -> list[TailStep]:
-        """Take out the steps at the front that have become final."""
-        final: list[TailStep] = []
-        while self._steps and self._steps[0].is_final:
-            final.append(self._steps.popleft())
-        return final
+    def pop_final(self) -> Iterator[tuple[TailStep, FirstTokens]]:
+        """Take out a few of the steps at the front that have become final; the others are left for the next time.
 
-    def clear(self) -> list[TailStep]:
-        """Take out all steps, final or not."""
-        steps = list(self._steps)
+        Each comes with the sequences, still there, that got their first token in it or after it. A reading makes ten
+        and more steps final at once, and no one step is to wait for the work of all.
+        """
+        for _ in range(_AT_ONCE):
+            if not self._steps or not self._steps[0].is_final:
+                return
+            step = self._steps.popleft()
+            yield step, self._first
+            self._first.remove(step.first.sequences, step.first.offset, step.first.tokens)
+
+    def clear(self) -> None:
+        """Forget all steps."""
         self._steps.clear()
-        return steps
+        self._first = FirstTokens()
 
     def forget(self, row: int, offset: int, tokens: int) -> None:
         """A sequence that got its first token in `row` has ended."""
         for step in self._steps:
             if step.row == row and step.first.sequences:
-                step.first.sequences -= 1
-                step.first.offset -= offset
-                step.first.tokens -= tokens
+                step.first.remove(1, offset, tokens)
+                self._first.remove(1, offset, tokens)
                 return

@@ -210,8 +210,7 @@ class MeteredEngine:
         self.steps += 1
         began_at_seconds = self._stepped_at_seconds or self.now_seconds - seconds
         self._stepped_at_seconds = self.now_seconds
-        lasted = [max(0.0, self.now_seconds - began_at_seconds)] * len(self.counters)
-        self._apportion(spent, sum(lasted) / len(lasted), chunks, decoding)
+        self._apportion(spent, max(0.0, self.now_seconds - began_at_seconds), chunks, decoding)
         self._report(seconds, chunks, decoding)
 
     def _fall_idle(self) -> None:
