@@ -143,6 +143,16 @@ def bench_throughput(context: typer.Context) -> None:
 
 
 @bench_app.command(
+    "meter", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_meter(context: typer.Context) -> None:
+    """What the meter itself costs: per step, in memory, and on the real engine in tokens per second and delay."""
+    from bench.meter_cost import main as meter_cost  # noqa: PLC0415  # benchmarks load on demand
+
+    meter_cost(context.args)
+
+
+@bench_app.command(
     "attribution",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
