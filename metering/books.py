@@ -98,6 +98,8 @@ class EngineBooks:
         ratio = self._participation(first_clock, ended)
         self._tail.forget(first_row, ended.prompt_tokens - first_clock, ended.computed_prompt_tokens)
         charges = Charges([], [], ended.prompt_tokens, ended.output_tokens, sequences=1)
+        charges.engines.add(self._engine)
+        charges.is_whole = first_row < 0 or self._history.keeps(first_row)
         for index, shares in enumerate(self._shares):
             price = StepPrice(*prices[PRICE_COLUMNS * index : PRICE_COLUMNS * (index + 1)])
             prefill, decode = shares.charge(price, first_clock, ended, ratio)
@@ -130,13 +132,11 @@ class EngineBooks:
         """Correct the prices of the steps whose energy has become final, for the sequences that are still there."""
         rises: dict[int, list[int]] = {}
         for step, later in self._tail.pop_final():
-            if step.is_void:
-                continue
             rise = rises.setdefault(step.row, [0] * (PRICE_COLUMNS * len(self._shares)))
             spent = 0
             for index, (shares, ledger) in enumerate(zip(self._shares, self._ledgers, strict=True)):
                 draws = [draw for draw in step.draws if draw.feed.ledger is ledger]
-                dues = [draw.correction_microjoules() for draw in draws]
+                dues = [draw.correction_microjoules() or 0 for draw in draws]
                 wanted = sum(dues)
                 spent += wanted + sum(draw.microjoules for draw in draws)
                 made = 0

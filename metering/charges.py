@@ -14,6 +14,8 @@ class Charges:
     prompt_tokens: int = 0
     output_tokens: int = 0
     sequences: int = 0
+    engines: set[int] = field(default_factory=set)
+    is_whole: bool = True  # the step of every first token was still remembered
 
     def add(self, other: "Charges") -> None:
         self.prefill = [a + b for a, b in zip(self.prefill, other.prefill, strict=True)]
@@ -21,6 +23,8 @@ class Charges:
         self.prompt_tokens += other.prompt_tokens
         self.output_tokens += other.output_tokens
         self.sequences += other.sequences
+        self.engines |= other.engines
+        self.is_whole = self.is_whole and other.is_whole
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class OpenRequest:
     started_at_seconds: float
     assigned_at_start: int
     first_rows: tuple[int, ...]  # of each engine, the latest when the request came
+    lost_at_start_seconds: float
     charges: Charges
     cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
     aborted_at_seconds: float = 0.0

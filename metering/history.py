@@ -13,6 +13,8 @@ from typing import Final
 _KEPT_ROWS: Final = 4096
 # A request that outlasts this many steps (an hour at 100 a second is 360,000) is priced from the oldest row kept.
 _MAX_ROWS: Final = 1_000_000
+# Of the engine's clock as it is rebuilt here, against what an engine says of a sequence.
+_TOLERANCE_SECONDS: Final = 1.0
 _WORD: Final = 1 << 64
 _SIGN: Final = 1 << 63
 
@@ -48,14 +50,20 @@ class StepHistory:
         return self._dropped + len(self._at) - 1
 
     def index_before_last(self, seconds: float) -> int:
-        """Index of the step nearest to `seconds` before the latest one."""
+        """Index of the step nearest to `seconds` before the latest one, or of one that is no longer kept."""
         if not self._at:
             return -1
         at = self._at[-1] - seconds
+        if self._dropped and at < self._at[0] - _TOLERANCE_SECONDS:
+            return self._dropped - 1
         position = bisect_left(self._at, at)
         if position == len(self._at) or (position and at - self._at[position - 1] < self._at[position] - at):
             position -= 1
         return self._dropped + position
+
+    def keeps(self, index: int) -> bool:
+        """Whether a step is still remembered."""
+        return index >= self._dropped
 
     def row(self, index: int) -> list[int]:
         """Values of a step; of the oldest step kept when that one is gone, and of zeros before the first step."""

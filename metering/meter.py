@@ -3,9 +3,9 @@
 Synchronous and single-threaded (the sampler's thread only feeds the tracks). Time arrives as an argument. Knows
 nothing of HTTP or of vLLM.
 
-A step's energy is taken as the counter's estimate at its end less what is already booked. The estimate runs ahead of
-the last reading by at most one update period; when the next reading corrects it, the difference joins the following
-step or idle time. Nothing is ever booked twice, lost or taken back.
+A step's energy is first what the counter is estimated to rise by until its end, and is corrected, for the sequences that
+are still there, once the counter has told. The accounts take in only what has ended: they never fall. Nothing is booked
+twice or lost.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -28,6 +28,12 @@ _RECENT_REQUESTS: Final = 256
 # The front end asks once a second; so many callers may leave in between and still be charged.
 _RECENT_ABORTS: Final = 1024
 _OUTAGE: Final = "the energy counter did not answer while the request ran"
+_NO_READING: Final = "the energy counter had not been read twice by the request's end"
+_RESET: Final = "the energy counter was reset or leapt while the request ran"
+_TOO_LONG: Final = "the request ran for more steps than the meter remembers"
+# What a reset may hide of a request: no more than a board's sensor is off by anyway (arXiv 2312.02741). Up to there it
+# is added to the uncertainty.
+_MAX_LOST_RATIO: Final = 0.05
 # Sequences that ended under an id no open request has; their energy is booked, only their owner is unknown.
 _MAX_UNCLAIMED: Final = 1024
 # A request cut off in the middle of its prefill is charged once prefill pauses; under constant load, after this.
@@ -80,7 +86,7 @@ class EnergyMeter:
 
     def advance(self, now_seconds: float) -> None:
         """Book what the counters of engines without requests have confirmed by now; leaves those in mid-step alone."""
-        self._supply.rest(now_seconds, self._busy, self._rest_account)
+        self._supply.rest(min(now_seconds, self._awaited_since(now_seconds)), self._busy, self._rest_account)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -136,6 +142,7 @@ class EnergyMeter:
             started_at_seconds=now_seconds,
             assigned_at_start=self.assigned_microjoules(),
             first_rows=tuple(books.last_row for books in self._books),
+            lost_at_start_seconds=self._supply.lost_seconds(),
             charges=self._no_charges(),
         )
 
@@ -233,6 +240,14 @@ class EnergyMeter:
     def _draw(self, at_seconds: float, engine: int) -> None:
         self._supply.draw(at_seconds, engine, self._busy, self._rest_account)
 
+    def _awaited_since(self, now_seconds: float) -> float:
+        """Since when a request is here of which no engine has told yet.
+
+        An engine is first heard of when its step is over: the time until then may not be idle.
+        """
+        waiting = (one.started_at_seconds for one in self._open.values() if not one.charges.sequences)
+        return next(waiting, now_seconds)
+
     def _no_charges(self) -> Charges:
         return Charges([0] * len(self.ledgers), [0] * len(self.ledgers))
 
@@ -288,7 +303,7 @@ class EnergyMeter:
         charges = request.charges
         duration = max(0.0, now_seconds - request.started_at_seconds)
         totals = [p + d for p, d in zip(charges.prefill, charges.decode, strict=True)]
-        blind = request.started_at_seconds < self._supply.last_blind_at_seconds
+        lost_ratio = min(1.0, (self._supply.lost_seconds() - request.lost_at_start_seconds) / max(duration, 1e-9))
         energy = RequestEnergy(
             request_id=request_id,
             outcome=outcome,
@@ -301,11 +316,22 @@ class EnergyMeter:
             output_tokens=charges.output_tokens,
             source=self.source,
             measured=self.measured,
-            uncertainty_ratio=uncertainty_ratio([track.info for track in self.tracks], totals, duration),
-            unknown_reason=_OUTAGE if blind else None,
+            uncertainty_ratio=uncertainty_ratio([track.info for track in self.tracks], totals, duration, lost_ratio),
+            unknown_reason=self._why_unknown(request, lost_ratio),
         )
         self._count(energy)
         return energy
+
+    def _why_unknown(self, request: OpenRequest, lost_ratio: float) -> str | None:
+        """Why a request's energy cannot be told, None where it can."""
+        engines = request.charges.engines or range(self.engines)
+        if request.started_at_seconds < self._supply.blind_at_seconds(engines):
+            return _OUTAGE
+        if self._supply.knew_nothing_since(request.started_at_seconds):
+            return _NO_READING
+        if lost_ratio > _MAX_LOST_RATIO:
+            return _RESET
+        return None if request.charges.is_whole else _TOO_LONG
 
     def _count(self, energy: RequestEnergy) -> None:
         totals = self.totals

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 0.05
 """20 Hz: twice the rate at which the slowest sensor we know refreshes."""
+STOP_SECONDS = 2.0
+"""A driver that does not answer for so long is not waited for: the thread dies with the process."""
 SUSPENDED_SECONDS = 0.5
 """The two clocks are read one after the other; a machine that slept did so for longer than that takes."""
 
@@ -30,8 +32,10 @@ SUSPENDED_SECONDS = 0.5
 def _suspended_seconds() -> float:
     """How long the machine has slept since it was started: the boot clock goes on then, the monotonic clock does not.
 
-    Source: clock_gettime(2).
+    Source: clock_gettime(2). Zero where the kernel has no boot clock (macOS).
     """
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
@@ -85,10 +89,10 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wait for the reading in progress and end; harmless when not running."""
+        """Wait for the reading in progress, unless it hangs, and end; harmless when not running."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
 
     def read_once(self) -> None:
         """Read every counter now, in this thread, beside the schedule. What the sink raises reaches the caller."""
@@ -133,10 +137,10 @@ class Sampler:
     def _read_guarded(self, index: int) -> None:
         try:
             self._read(index)
-        except Exception as problem:  # noqa: BLE001  supervises the thread: one bad reading must not end all others
+        except BaseException as problem:  # noqa: BLE001  supervises the thread: one bad reading must not end all others
             self._lose(index, problem)
 
-    def _lose(self, index: int, problem: Exception) -> None:
+    def _lose(self, index: int, problem: BaseException) -> None:
         """Count a lost reading, and say so at the beginning of an outage only."""
         self._failures += 1
         if index in self._failing:

@@ -21,7 +21,7 @@ _SCALES: Final = (1.0, 256.0, 16.0, 8192.0)
 _PRIOR: Final = (1.0, 1.0, 0.2, 0.1)
 # How many lessons the present belief counts as, in directions the traffic says nothing about.
 _INERTIA_LESSONS: Final = 0.2
-# Counters tell whole microjoules; what is far below one, in joules, is no energy.
+# Counters tell whole microjoules; what is far below one is no energy.
 _NOTHING: Final = 1e-12
 
 _N: Final = len(_SCALES)
@@ -128,6 +128,8 @@ def _solved(square: list[list[float]], right: list[float], free: list[int]) -> l
     size = len(free)
     for k in range(size):
         pivot = rows[k]
+        if pivot[k] == 0.0:  # lost to rounding, among values that no engine tells
+            return [0.0] * len(right)
         for row in rows[k + 1 :]:
             factor = row[k] / pivot[k]
             for j in range(k, size + 1):

@@ -5,7 +5,9 @@ While some of its engines run, its energy is theirs, in equal parts; while none 
 counter is ahead of or behind the books is evened out by what it tells next.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,14 +33,14 @@ class Feed:
     booked_at_seconds: float = float("-inf")
     stray_booked: int = 0
     residual: int | None = None  # unknown after a rest or a fault: then all of the difference
-    epochs: int = 1
+    generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draw:
     """Energy that one engine was given for a stretch of time, as it was estimated then.
 
-    `place` of `users` engines shared it.
+    `place` of `users` engines shared it. `generation` is that of the counter's timeline.
     """
 
     feed: Feed
@@ -47,27 +49,30 @@ class Draw:
     place: int
     users: int
     microjoules: int
-    epochs: int
+    generation: int
 
     @property
     def is_final(self) -> bool:
-        """Whether the counter has told by now what it stood at when the stretch ended."""
-        return self.feed.track.last_change_at_seconds >= self.ended_at_seconds or self.is_void
+        """Whether the counter has told by now what it stood at when the stretch ended, or never will."""
+        track = self.feed.track
+        return track.last_change_at_seconds >= self.ended_at_seconds or track.generation != self.generation
 
     @property
     def seconds(self) -> float:
         return max(0.0, self.ended_at_seconds - max(0.0, self.began_at_seconds))
 
-    @property
-    def is_void(self) -> bool:
-        """Whether a fault of the counter lies between."""
-        return self.feed.track.epochs != self.epochs
+    def correction_microjoules(self) -> int | None:
+        """What the counter says now that the stretch cost, less what it was given; None where it cannot say."""
+        spent = self.feed.track.spent_microjoules(self.began_at_seconds, self.ended_at_seconds, self.generation)
+        return None if spent is None else _part(spent, self.place, self.users) - self.microjoules
 
-    def correction_microjoules(self) -> int:
-        """What the counter says now that the stretch cost, less what it was given."""
-        track = self.feed.track
-        spent = track.estimate_microjoules(self.ended_at_seconds) - track.estimate_microjoules(self.began_at_seconds)
-        return _part(spent, self.place, self.users) - self.microjoules
+    def continues(self, other: Draw) -> bool:
+        """Whether this stretch follows on `other` and was shared alike, so that the two may be one."""
+        return (
+            self.feed is other.feed
+            and (self.place, self.users, self.generation) == (other.place, other.users, other.generation)
+            and self.began_at_seconds == other.ended_at_seconds
+        )
 
 
 def _part(energy: int, place: int, users: int) -> int:
@@ -81,8 +86,7 @@ class EnergySupply:
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds = tuple(feeds)
         self._draws: dict[int, list[Draw]] = {}
-        self.last_blind_at_seconds = float("-inf")
-        """When a counter last did not tell what was spent."""
+        self._blind_at_seconds: dict[int, float] = {}
 
     def draw(self, at_seconds: float, engine: int, busy: frozenset[int], rest_account: str) -> None:
         """Book the energy, up to `at_seconds`, of the counters that serve `engine`, which has a step to account for.
@@ -93,21 +97,38 @@ class EnergySupply:
             if engine in feed.engines:
                 self._book(feed, at_seconds, feed.track.estimate_microjoules(at_seconds), busy, rest_account)
 
-    def rest(self, at_seconds: float, busy: frozenset[int], rest_account: str) -> None:
-        """Book what the counters of engines that are not `busy` have confirmed by now."""
+    def rest(self, until_seconds: float, busy: frozenset[int], rest_account: str) -> None:
+        """Book what the counters of engines that are not `busy` have confirmed, up to `until_seconds`."""
         for feed in self._feeds:
             if busy.isdisjoint(feed.engines):
-                self._book(feed, at_seconds, feed.track.confirmed_microjoules(), busy, rest_account)
+                reached = min(feed.track.confirmed_microjoules(), feed.track.estimate_microjoules(until_seconds))
+                self._book(feed, until_seconds, reached, busy, rest_account)
+
+    def blind_at_seconds(self, engines: Iterable[int]) -> float:
+        """When a counter that serves one of `engines` last did not tell what was spent."""
+        return max((self._blind_at_seconds.get(engine, float("-inf")) for engine in engines), default=float("-inf"))
+
+    def lost_seconds(self) -> float:
+        """How long resets and jumps of the counters have kept from us in all."""
+        return sum(feed.track.lost_seconds for feed in self._feeds)
+
+    def knew_nothing_since(self, at_seconds: float) -> bool:
+        """Whether a counter has told too little since then even to extrapolate."""
+        return any(feed.track.knew_nothing_since(at_seconds) for feed in self._feeds)
+
+    def _note_blind(self, feed: Feed, at_seconds: float) -> None:
+        for engine in feed.engines:
+            self._blind_at_seconds[engine] = max(at_seconds, self._blind_at_seconds.get(engine, at_seconds))
 
     def _book(self, feed: Feed, at_seconds: float, reached: int, busy: frozenset[int], rest_account: str) -> None:
         track = feed.track
         users = [engine for engine in feed.engines if engine in busy]
         if track.is_blind(at_seconds):
-            self.last_blind_at_seconds = at_seconds
+            self._note_blind(feed, at_seconds)
         if track.stray_microjoules != feed.stray_booked:
             self._book_stray(feed, "unattributed" if users else rest_account, at_seconds)
-        if track.epochs != feed.epochs:
-            feed.epochs, feed.residual = track.epochs, None
+        if track.generation != feed.generation:
+            feed.generation, feed.residual = track.generation, None
         if users:
             self._hand_out(feed, users, at_seconds, reached)
         else:
@@ -133,9 +154,21 @@ class EnergySupply:
         feed.booked += taken
         for place, engine in enumerate(users):
             feed.ledger.hand_out(engine, _part(taken, place, len(users)))
-            own = _part(spent, place, len(users))
-            draw = Draw(feed, began_at_seconds, at_seconds, place, len(users), own, feed.epochs)
-            self._draws.setdefault(engine, []).append(draw)
+            if feed.track.is_telling:
+                own = _part(spent, place, len(users))
+                self._note_draw(
+                    engine, Draw(feed, began_at_seconds, at_seconds, place, len(users), own, feed.generation)
+                )
+
+    def _note_draw(self, engine: int, draw: Draw) -> None:
+        """Keep what the engine was given; stretches that follow on each other, as while others step, become one."""
+        draws = self._draws.setdefault(engine, [])
+        for last in draws:
+            if draw.continues(last):
+                last.ended_at_seconds = draw.ended_at_seconds
+                last.microjoules += draw.microjoules
+                return
+        draws.append(draw)
 
     def draws_of(self, engine: int) -> list[Draw]:
         """What the engine was given since this was last asked: for one step, whose end has just come."""
@@ -158,7 +191,7 @@ class EnergySupply:
         stray = feed.track.stray_microjoules
         energy = min(stray - feed.stray_booked, feed.track.confirmed_microjoules() - feed.booked)
         feed.stray_booked = stray
-        self.last_blind_at_seconds = at_seconds
+        self._note_blind(feed, at_seconds)
         if energy > 0:
             feed.booked += energy
             feed.ledger.spend(account, energy)

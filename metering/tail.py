@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE: Final = 3
+# A counter that is believed for three seconds, an engine of 300 steps a second: more are not waited for.
+_MAX_STEPS: Final = 1024
 
 
 @dataclass(slots=True)
@@ -66,11 +68,6 @@ class TailStep:
     def is_final(self) -> bool:
         return all(draw.is_final for draw in self.draws)
 
-    @property
-    def is_void(self) -> bool:
-        """A counter's fault lies between: what it tells now is not comparable with what it told then."""
-        return any(draw.is_void for draw in self.draws)
-
 
 class Tail:
     """Steps in order, from the oldest that is not final to the latest."""
@@ -93,8 +90,8 @@ class Tail:
         Each comes with the sequences, still there, that got their first token in it or after it. A reading makes ten
         and more steps final at once, and no one step is to wait for the work of all.
         """
-        for _ in range(_AT_ONCE):
-            if not self._steps or not self._steps[0].is_final:
+        for _ in range(max(_AT_ONCE, len(self._steps) // 8)):
+            if not self._steps or not (self._steps[0].is_final or len(self._steps) > _MAX_STEPS):
                 return
             step = self._steps.popleft()
             yield step, self._first

@@ -3,6 +3,8 @@
 from typing import Any
 
 from metering.block import RequestEnergy
+from metering.counter import CounterInfo
+from metering.fault import CounterFault
 from metering.meter import EnergyMeter
 
 
@@ -23,8 +25,7 @@ def telemetry(meter: EnergyMeter | None, unmeasured_reason: str, now_seconds: fl
         "extrapolated_microjoules": meter.assigned_microjoules() - confirmed,
         "counter_epochs": meter.epochs,
         "counter_faults": {
-            f"{info.component}:{info.device}": {fault.value: count for fault, count in sorted(faults.items())}
-            for info, faults in meter.faults()
+            _name(info): {fault.value: faults[fault] for fault in CounterFault} for info, faults in meter.faults()
         },
         "accounts_microjoules": {name: dict(ledger.accounts) for name, ledger in by_component.items()},
         "in_flight_microjoules": {
@@ -41,6 +42,11 @@ def telemetry(meter: EnergyMeter | None, unmeasured_reason: str, now_seconds: fl
         "recent_requests": [_summary(request) for request in meter.recent],
         "recent_aborts": [_summary(request) for request in meter.recent_aborts],
     }
+
+
+def _name(info: CounterInfo) -> str:
+    """A counter's name on metrics pages. A model of a process goes by its source: numbers of processes never end."""
+    return f"{info.component}:{info.device if info.measured else info.source}"
 
 
 def _summary(request: RequestEnergy) -> dict[str, Any]:

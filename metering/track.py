@@ -49,6 +49,10 @@ class CounterTrack:
         self.info = info
         self.epochs = 1
         self.faults: Counter[CounterFault] = Counter()
+        self.generation = 0
+        """Changes whenever what the counter told before can no longer be compared with what it tells."""
+        self.lost_seconds = 0.0
+        """How long the counter's resets and jumps have kept from us in all: nobody can know what was spent then."""
         self.stray_microjoules = 0
         """Energy told after a silence: really spent, but nobody can know any more when, and so by whom."""
         self.silence_seconds = max(_SILENCE_SECONDS, 4 * info.update_period_seconds)
@@ -62,6 +66,8 @@ class CounterTrack:
         self._changed_at_seconds = 0.0
         self._unseen_seconds = 0.0  # that passed since the last change without the clock
         self._is_interrupted = False
+        self._has_moved = False
+        self._last_change_at_seconds = float("-inf")
         self._points: deque[tuple[float, int]] = deque(maxlen=_KEPT_POINTS)
         self._lock = threading.Lock()
 
@@ -105,9 +111,30 @@ class CounterTrack:
 
     @property
     def last_change_at_seconds(self) -> float:
-        """When the counter was last seen to have changed."""
-        points = self._points  # a deque's end is read in one go: no lock for what is asked so often
-        return points[-1][0] if points else float("-inf")
+        """When the counter was last seen to have changed. Asked so often that it takes no lock."""
+        return self._last_change_at_seconds
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the counter answers and moves, as far as has been noticed."""
+        return self._raw_last is not None and not self._is_interrupted
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the counter has ever risen; one that has not measures nothing."""
+        return self._has_moved
+
+    def knew_nothing_since(self, at_seconds: float) -> bool:
+        """Whether not even a power to extrapolate by has been known since then: one reading tells none."""
+        with self._lock:
+            return len(self._points) < 2 and self._last_change_at_seconds <= at_seconds
+
+    def spent_microjoules(self, began_at_seconds: float, ended_at_seconds: float, generation: int) -> int | None:
+        """What a stretch of time cost, as far as is known now; None where the counter's timeline broke since."""
+        with self._lock:
+            if generation != self.generation or not self._points:
+                return None
+            return self._estimate(ended_at_seconds) - self._estimate(began_at_seconds)
 
     def confirmed_microjoules(self) -> int:
         """Energy up to the last reading: the counter's own delta, over all epochs."""
@@ -117,13 +144,7 @@ class CounterTrack:
     def estimate_microjoules(self, at_seconds: float) -> int:
         """Energy up to an instant: interpolated between readings, extrapolated after the last one."""
         with self._lock:
-            if not self._points:
-                return 0
-            last_at, last_energy = self._points[-1]
-            if at_seconds >= last_at:
-                ahead = min(at_seconds - last_at, self.silence_seconds)
-                return last_energy + int(ahead * self._microwatts())
-            return self._interpolate(at_seconds)
+            return self._estimate(at_seconds) if self._points else 0
 
     def power_watts(self, now_seconds: float) -> float | None:
         """Mean power over the last quarter second, or None when the counter no longer answers."""
@@ -134,6 +155,13 @@ class CounterTrack:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _estimate(self, at_seconds: float) -> int:
+        last_at, last_energy = self._points[-1]
+        if at_seconds >= last_at:
+            ahead = min(at_seconds - last_at, self.silence_seconds)
+            return last_energy + int(ahead * self._microwatts())
+        return self._interpolate(at_seconds)
+
     def _take(self, reading: EnergyReading) -> CounterFault | None:
         if self._raw_last is None:
             self._open(reading)
@@ -143,44 +171,59 @@ class CounterTrack:
         if elapsed <= 0:
             return None
         rise, self._raw_last = reading.energy_microjoules - self._raw_last, reading.energy_microjoules
+        answered = reading.at_seconds - self._asked_at_seconds < _ASKED_RECENTLY_SECONDS
         self._asked_at_seconds = reading.at_seconds
         if rise == 0:
-            if self.info.may_stand_still and elapsed > self._stall_seconds:
-                self._points.append((reading.at_seconds, last_energy))
+            if self.info.may_stand_still and elapsed > self._stall_seconds / 2:
+                self._is_interrupted = False
+                self._append(reading.at_seconds, last_energy)
             return None
         # What a counter that stood still catches up with was spent over all the time it stood still.
         since_change = reading.at_seconds - self._changed_at_seconds + self._unseen_seconds
-        was_silent = self._is_interrupted or elapsed > self.silence_seconds
+        was_noticed = self._is_interrupted
+        was_silent = was_noticed or elapsed > self.silence_seconds
+        self._has_moved = True
         self._changed_at_seconds = reading.at_seconds
         self._unseen_seconds = 0.0
         self._is_interrupted = False
         if rise < 0 or rise > _IMPLAUSIBLE_WATTS * MICROJOULES_PER_JOULE * max(since_change, 0.05):
             fault = CounterFault.RESET if rise < 0 else CounterFault.JUMP
             self._note(fault)
+            self.lost_seconds += elapsed
             self._start_epoch(reading, last_energy)
             return fault
         if was_silent:
             self.stray_microjoules += rise
             self._points.clear()  # the slope across the silence is no power that the device ever drew
-        self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
-        return None
+            self.generation += 1
+        self._append(reading.at_seconds, reading.energy_microjoules + self._offset)
+        if was_noticed or not was_silent:
+            return None
+        unnoticed = CounterFault.STALL if answered else CounterFault.LOST
+        self._note(unnoticed)
+        return unnoticed
 
     def _open(self, reading: EnergyReading) -> None:
         self._raw_last = reading.energy_microjoules
         self._asked_at_seconds = self._changed_at_seconds = reading.at_seconds
         origin = reading.energy_microjoules if self._origin is None else self._origin
         self._offset = -min(origin, reading.energy_microjoules)
-        self._points.append((reading.at_seconds, reading.energy_microjoules + self._offset))
+        self._append(reading.at_seconds, reading.energy_microjoules + self._offset)
+
+    def _append(self, at_seconds: float, microjoules: int) -> None:
+        self._points.append((at_seconds, microjoules))
+        self._last_change_at_seconds = at_seconds
 
     def _note(self, fault: CounterFault) -> None:
         self.epochs += 1
+        self.generation += 1
         self.faults[fault] += 1
 
     def _start_epoch(self, reading: EnergyReading, reached: int) -> None:
         """The energy between the last good reading and this one is unknown: it is not invented."""
         self._offset = reached - reading.energy_microjoules
         self._points.clear()
-        self._points.append((reading.at_seconds, reached))
+        self._append(reading.at_seconds, reached)
 
     def _microwatts(self) -> float:
         points = self._points

@@ -12,11 +12,14 @@ from metering.counter import CounterInfo
 _EDGES: Final = 2 * math.sqrt(2 / 12)
 
 
-def uncertainty_ratio(counters: Sequence[CounterInfo], microjoules: Sequence[int], seconds: float) -> float | None:
+def uncertainty_ratio(
+    counters: Sequence[CounterInfo], microjoules: Sequence[int], seconds: float, lost_ratio: float = 0.0
+) -> float | None:
     """Of a request's energy, 0 to 1, at a confidence of about 95 %; None where a sensor's error is not documented.
 
     `microjoules` is the energy per component, in the order in which `counters` first name them; `seconds` is the
-    request's length. The steady errors of several sensors are taken to point the same way.
+    request's length, `lost_ratio` how much of it resets of a counter have hidden. The steady errors of several sensors
+    are taken to point the same way.
     """
     components = list(dict.fromkeys(counter.component for counter in counters))
     total = sum(microjoules)
@@ -30,4 +33,4 @@ def uncertainty_ratio(counters: Sequence[CounterInfo], microjoules: Sequence[int
         steady += share * max(known)
     period = max(counter.update_period_seconds for counter in counters)
     edges = _EDGES * period / seconds if seconds > 0 else 1.0
-    return min(1.0, math.hypot(steady, edges))
+    return min(1.0, math.hypot(steady, edges, lost_ratio))

@@ -189,6 +189,8 @@ def main() -> NoReturn:
         _exit(message, _USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except OSError as error:  # what the command prints cannot be written, say
+        _exit(str(error), _FAILURE)
     sys.exit(code if isinstance(code, int) else 0)
 
 

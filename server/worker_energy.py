@@ -75,7 +75,8 @@ class WorkerEnergy:
     def _take_faults(self, told: dict[str, dict[str, int]]) -> None:
         """Faults of all lives of the worker, by counter and kind."""
         faults = Counter({(counter, fault): n for counter, kinds in told.items() for fault, n in kinds.items()})
-        self.counter_faults += faults - self._faults
+        for key in faults:  # those that never happened too: a series that starts at 1 hides its first rise
+            self.counter_faults[key] += max(0, faults[key] - self._faults[key])
         self._faults = faults
 
     def _bury(self) -> None:

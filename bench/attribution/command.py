@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from bench.attribution.board import SensorSettings
 from bench.attribution.presets import PRESETS
@@ -12,20 +13,24 @@ from bench.attribution.report import format_study
 from bench.attribution.study import StudySettings, run
 from bench.attribution.workload import SCENARIOS
 
+_REFRESH: Final = (0.001, 10.0)  # of counters that anybody builds
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study. Exit code 1 where the plot cannot be written, after the figures have been printed."""
     parser = _parser()
     given = parser.parse_args(arguments)
     scenarios = {scenario.name: scenario for scenario in SCENARIOS}
+    if not (_REFRESH[0] <= given.refresh_seconds <= _REFRESH[1] and 0 < given.seen_ratio <= 1):
+        parser.error(f"--refresh-seconds from {_REFRESH[0]} to {_REFRESH[1]}, --seen-ratio above 0 and up to 1")
+    if not (0 <= given.noise_ratio <= 1 and given.seed >= 0):
+        parser.error("--noise-ratio from 0 to 1, --seed at least 0")
     settings = StudySettings(
         engines=tuple(PRESETS[name] for name in given.engine or PRESETS),
         scenarios=tuple(scenarios[name] for name in given.scenario or scenarios),
         sensor=SensorSettings(given.refresh_seconds, given.seen_ratio, given.noise_ratio),
         seed=given.seed,
     )
-    if not (given.refresh_seconds > 0 and 0 < given.seen_ratio <= 1 and given.noise_ratio >= 0 and given.seed >= 0):
-        parser.error("--refresh-seconds above 0, --seen-ratio above 0 and up to 1, --noise-ratio and --seed at least 0")
     result = run(settings)
     print(json.dumps(result.as_json(), indent=2) if given.json else format_study(result))
     if given.plot is None:

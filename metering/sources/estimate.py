@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # (https://www.cloudcarbonfootprint.org/docs/methodology#appendix-i-energy-coefficients).
 IDLE_WATTS_PER_VCPU = 0.74
 MAX_WATTS_PER_VCPU = 3.5
+MOST_WATTS_PER_VCPU = 1_000.0
+"""A whole socket's power, and more: what is above is a mistake."""
 COEFFICIENTS_SOURCE = "Cloud Carbon Footprint's AWS averages, from SPECpower"
 
 IDLE_WATTS_KEY = "WATTLINE_ESTIMATE_IDLE_WATTS_PER_VCPU"
@@ -234,7 +236,10 @@ def _positive_watts(environ: Mapping[str, str], key: str, default: float) -> flo
         watts = float(text)
     except ValueError:
         watts = math.nan
-    if not (math.isfinite(watts) and watts > 0):
-        message = f"{key} is {text!r}: expected watts per vCPU, a positive number such as {default:g}"
+    if not 0 < watts <= MOST_WATTS_PER_VCPU:
+        message = (
+            f"{key} is {text!r}: expected watts per vCPU, a positive number such as {default:g}, at most "
+            f"{MOST_WATTS_PER_VCPU:g}"
+        )
         raise MeterSettingError(message)
     return watts

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HEADER = ["seconds", "component", "energy_microjoules"]
 COMPONENTS = ("gpu", "cpu", "dram")
+MOST_MICROJOULES = 2**63
 MIN_ROWS = 2
 """A line needs two points."""
 
@@ -74,6 +75,9 @@ def load_replay(path: Path, clock: Callable[[], float]) -> list[ReplayCounter]:
     Raises:
         MeterSettingError: no such file, or a line that is no recording's; the message names file and line.
     """
+    if path.exists() and not path.is_file():
+        message = f"the recording {path} cannot be read: it is no regular file"
+        raise MeterSettingError(message)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows_by_component = _parse(path, file)
@@ -124,8 +128,8 @@ def _parse_row(path: Path, number: int, fields: list[str]) -> tuple[str, float, 
         ) from problem
     if component not in COMPONENTS:
         raise _bad(path, number, f"component {component!r}: expected one of {', '.join(COMPONENTS)}")
-    if not math.isfinite(seconds) or energy < 0:
-        raise _bad(path, number, f"expected finite seconds and an energy of at least 0: {fields}")
+    if not math.isfinite(seconds) or not 0 <= energy < MOST_MICROJOULES:
+        raise _bad(path, number, f"expected finite seconds and an energy of at least 0 and below 2**63: {fields}")
     return component, seconds, energy
 
 

@@ -27,6 +27,9 @@ logger = logging.getLogger("wattline.metering")
 METER_VARIABLE: Final = "WATTLINE_METER"
 WORKER_VARIABLE: Final = "WATTLINE_WORKER_ID"
 
+# Long enough for any counter to move; loading an engine takes longer.
+_LOADING_SECONDS: Final = 3.0
+
 # What vLLM puts around our id: `cmpl-ID-3` (always an index, one per prompt), `chatcmpl-ID` and in batches
 # `chatcmpl-ID_3`, `embd-ID-3`, `embd-ID-prompt-0-chunk-1`, `transcribe-ID`, and for beams `…-ID-HEX-beam-0`.
 _ALWAYS_INDEXED: Final = "cmpl"
@@ -49,6 +52,8 @@ class MeterSession:
         self._environ = environ
         self._sampler: Sampler | None = None
         self._tracks: list[CounterTrack] = []
+        self._users: list[tuple[int, ...]] = []
+        self._started_at_seconds = time.monotonic()
         self._engines_known = False
         self._engines = 0
         self._start(environ)
@@ -78,6 +83,7 @@ class MeterSession:
         self._sampler.read_once()
         self._sampler.start()
         self._tracks = tracks
+        self._users = [(0,)] * len(tracks)
         self.meter = EnergyMeter(tracks)
         logger.info("metering with source=%s components=%s", choice.source, ",".join(self.meter.components))
 
@@ -100,8 +106,26 @@ class MeterSession:
         kept, users = _served(self._tracks, devices if device_type != "cpu" else None, engines)
         if len(kept) < len(self._tracks):
             logger.info("metering %d of the %d visible counters, those the engines use", len(kept), len(self._tracks))
+        self._users = users
         if engines > 1 or len(kept) < len(self._tracks):
             self.meter = EnergyMeter(kept, engines, users)
+
+    def engines_ready(self, now_seconds: float) -> None:
+        """Loading is over. Components of which a counter has not moved once in all that time are left out.
+
+        Some boards list a memory zone that always reads zero; waiting for it would make all energy unknown.
+        """
+        if self.meter is None:
+            return
+        tracks = self.meter.tracks
+        dead = {one.info.component for one in tracks if not (one.has_moved or one.info.may_stand_still)}
+        kept = [one for one in tracks if one.info.component not in dead]
+        if dead and kept and now_seconds - self._started_at_seconds > _LOADING_SECONDS:
+            logger.warning("counters that never moved are left out: components=%s", ",".join(sorted(dead)))
+            users = [used for used, one in zip(self._users, tracks, strict=True) if one in kept]
+            self._users = users
+            self.meter = EnergyMeter(kept, self.meter.engines, users)
+        self.meter.engine_ready(now_seconds)
 
     def add_engine(self) -> int:
         """The number of one more engine in this process, counted from 0."""
@@ -191,9 +215,12 @@ def _served(
     kept: list[CounterTrack] = []
     users: list[tuple[int, ...]] = []
     boards = 0
+    shown = sum(track.info.component == "gpu" for track in tracks)
+    # Fewer counters than devices: some counter covers several (AMD's boards of two). They are shared by all.
+    told_apart = devices is not None and shown >= devices * engines
     for track in tracks:
         serves = tuple(range(engines))
-        if track.info.component == "gpu" and devices is not None:
+        if track.info.component == "gpu" and devices is not None and told_apart:
             serves = serves[boards // devices : boards // devices + 1]
             boards += 1
         if serves:

@@ -38,8 +38,7 @@ class EnergyStatLogger(StatLoggerBase):
         self._session.model = names if isinstance(names, str) else names[0]
 
     def log_engine_initialized(self) -> None:
-        if self._session.meter is not None:
-            self._session.meter.engine_ready(time.monotonic())
+        self._session.engines_ready(time.monotonic())
 
     def record(
         self,

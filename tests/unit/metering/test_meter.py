@@ -280,3 +280,110 @@ def test_what_a_counter_tells_after_a_silence_is_nobodys() -> None:
     bench.step(prefill=10, first=1, prompt=10, decode=1)
     bench.meter.sequence_ended("b", EndedSequence(10, 10, 1, 0.0))
     assert bench.meter.request_ended("b", bench.now_seconds).to_block()["energy_joules"] is not None
+
+
+@pytest.mark.parametrize("polls", [(), (1.5,), (1.1, 1.3, 1.9), (1.95,)])
+def test_looking_at_the_books_in_the_first_step_takes_nothing_from_it(polls: tuple[float, ...]) -> None:
+    """An engine is first heard of when its step is over: the time until then may not be booked as idle."""
+    bench = Bench()
+    for tick in range(1, 11):
+        bench.now_seconds = tick / 10
+        bench.observe()
+    bench.start("a")
+    for tick in range(11, 21):
+        bench.now_seconds = tick / 10
+        bench.observe()
+        if any(poll <= bench.now_seconds < poll + 0.1 for poll in polls):
+            bench.meter.advance(bench.now_seconds)
+    bench.meter.step(EngineStep(2.0, 1.0, 10, 0, 1, 10, None, 0))
+    bench.meter.sequence_ended("a", ended())
+    assert bench.meter.request_ended("a", 2.0).microjoules == pytest.approx(100_000_000, abs=1)
+    assert bench.account("idle") == pytest.approx(100_000_000, abs=1)
+
+
+def test_a_request_that_comes_into_the_first_step_of_another_takes_nothing_from_it(bench: Bench) -> None:
+    bench.start("a")
+    bench.now_seconds = 0.3
+    bench.observe()
+    bench.start("b")
+    bench.now_seconds = 0.5
+    bench.observe()
+    bench.meter.step(EngineStep(0.5, 0.5, 10, 0, 1, 10, None, 1))
+    bench.meter.sequence_ended("a", ended())
+    assert bench.meter.request_ended("a", 0.5).microjoules == pytest.approx(50_000_000, abs=1)
+
+
+def test_a_reset_that_hides_little_widens_the_uncertainty_and_one_that_hides_much_makes_it_unknown() -> None:
+    blocks = []
+    for steps in (40, 3):
+        bench = Bench()
+        bench.start("a")
+        bench.step(prefill=10, first=1, prompt=10)
+        for _ in range(steps):
+            bench.step(decode=1)
+        bench.track.observe(EnergyReading(bench.now_seconds + 0.05, 0))
+        for tick in range(3):
+            bench.now_seconds = round(bench.now_seconds + 0.1, 6)
+            bench.track.observe(EnergyReading(bench.now_seconds, (tick + 1) * STEP_MICROJOULES))
+        bench.meter.step(EngineStep(bench.now_seconds, 0.3, 0, 1, 0, 0, 0.3, 0))
+        bench.meter.sequence_ended("a", EndedSequence(10, 10, steps + 2, steps * 0.1 + 0.3))
+        blocks.append(bench.meter.request_ended("a", bench.now_seconds).to_block())
+    assert blocks[0]["energy_joules"] > 0
+    assert blocks[1]["energy_joules"] is None
+    assert "reset" in blocks[1]["reason"]
+
+
+def test_a_request_over_before_a_counter_was_read_twice_is_told_null_and_not_zero(bench: Bench) -> None:
+    bench.start("a")
+    bench.meter.step(EngineStep(0.09, 0.09, 10, 0, 1, 10, None, 0))
+    bench.meter.sequence_ended("a", ended())
+    block = bench.meter.request_ended("a", 0.09).to_block()
+    assert block["energy_joules"] is None
+    assert "read twice" in block["reason"]
+
+
+def test_a_request_of_more_steps_than_are_remembered_is_told_null(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metering.history._MAX_ROWS", 9_000)
+    bench = Bench()
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    for _ in range(10_000):
+        bench.step(decode=1)
+    bench.meter.sequence_ended("a", ended(steps=10_000))
+    block = bench.meter.request_ended("a", bench.now_seconds).to_block()
+    assert block["energy_joules"] is None
+    assert "remembers" in block["reason"]
+
+
+def test_a_counter_lost_for_good_costs_neither_memory_nor_time() -> None:
+    """The other counter goes on; steps that wait for what never comes are not kept."""
+    bench = Bench()
+    lost = CounterTrack(bench.track.info)
+    for tick in range(3):
+        lost.observe(EnergyReading(tick / 100, tick * 100_000))
+    bench.meter = EnergyMeter([bench.track, lost])
+    bench.meter.engine_ready(0.0)
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    for _ in range(2_000):
+        bench.step(decode=1)
+    assert len(bench.meter._books[0]._tail) < 60
+    assert not bench.meter._supply._draws
+
+
+def test_an_engine_that_is_silent_while_another_steps_gathers_no_list() -> None:
+    bench = Bench()
+    bench.meter = EnergyMeter([bench.track], 2)
+    bench.meter.engine_ready(0.0)
+    for engine in (1, 0):
+        bench.now_seconds = round(bench.now_seconds + STEP_SECONDS, 6)
+        bench.observe()
+        bench.meter.step(EngineStep(bench.now_seconds, STEP_SECONDS, 10, 0, 1, 10, None, 1, engine=engine))
+    for _ in range(500):
+        bench.step(decode=1)
+    assert sum(len(draws) for draws in bench.meter._supply._draws.values()) <= 2
+    bench.now_seconds = round(bench.now_seconds + STEP_SECONDS, 6)
+    bench.observe()
+    bench.meter.step(EngineStep(bench.now_seconds, 50.0, 0, 1, 0, 0, 50.0, 1, engine=1))
+    ledger = bench.meter.ledgers[0]
+    assert sum(ledger.accounts.values()) + ledger.in_flight == ledger.assigned

@@ -164,27 +164,35 @@ def test_the_schedule_does_not_drift_by_what_a_reading_costs() -> None:
     assert len(on_the_grid) > passes / 2
 
 
-def die(_index: int, _reading: EnergyReading) -> None:
-    """End the thread that calls it: what threads are not protected from."""
-    raise SystemExit
+class Mortal:
+    """A look at the clock that ends the thread which takes it, until it has been told not to."""
+
+    def __init__(self) -> None:
+        self.is_deadly = False
+
+    def __call__(self) -> float:
+        if self.is_deadly:
+            raise SystemExit
+        return 0.0
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_is_started_again_and_the_gap_is_told() -> None:
     told: list[tuple[CounterFault, float]] = []
-    collector = Collector()
-    sinks: list[Sink] = [die, collector]
+    collector, slept = Collector(), Mortal()
     sampler = Sampler(
         [TickingCounter()],
-        lambda index, reading: sinks[0](index, reading),  # noqa: PLW0108  # the first of them changes
+        collector,
         lambda fault, seconds: told.append((fault, seconds)),
         PERIOD_SECONDS,
+        slept,
     )
     sampler.revive()  # never started: nothing to do
+    slept.is_deadly = True
     sampler.start()
     sampler._thread.join(WAIT_SECONDS)
     assert not sampler._thread.is_alive()
-    sinks.pop(0)
+    slept.is_deadly = False
     sampler.revive()
     sampler.revive()
     collector.wait_for(2)
@@ -215,3 +223,41 @@ def test_time_the_machine_slept_through_is_told_before_the_next_reading() -> Non
     assert enough.wait(WAIT_SECONDS)
     sampler.stop()
     assert order[:5] == ["reading", "reading", (CounterFault.SUSPENDED, 3600), "reading", "reading"]
+
+
+def test_a_reading_that_raises_anything_at_all_does_not_keep_the_others_from_being_read() -> None:
+    class Deadly(TickingCounter):
+        def read(self) -> EnergyReading:
+            raise SystemExit
+
+    collector = Collector()
+    sampler = Sampler([Deadly(), TickingCounter()], collector, period_seconds=PERIOD_SECONDS)
+    sampler.start()
+    collector.wait_for(3)
+    sampler.stop()
+    assert {index for index, _ in collector.readings} == {1}
+    assert sampler.failures >= 3
+
+
+def test_stopping_does_not_wait_for_a_reading_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metering.sampler.STOP_SECONDS", 0.05)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang(_index: int, _reading: EnergyReading) -> None:
+        hangs.set()
+        goes_on.wait(WAIT_SECONDS)
+
+    sampler = Sampler([TickingCounter()], hang, period_seconds=PERIOD_SECONDS)
+    sampler.start()
+    assert hangs.wait(WAIT_SECONDS)
+    sampler.stop()
+    assert sampler._thread.is_alive()
+    goes_on.set()
+    sampler._thread.join(WAIT_SECONDS)
+
+
+def test_a_kernel_without_a_boot_clock_never_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(time, "CLOCK_BOOTTIME")
+    collector = Collector()
+    Sampler([TickingCounter()], collector).read_once()
+    assert len(collector.readings) == 1

@@ -88,6 +88,28 @@ def stand_still(one: CounterTrack, until_seconds: float) -> None:
         one.observe(EnergyReading(tick * 0.1, 50_000_000))
 
 
+@pytest.mark.parametrize("period_seconds", [0.05, 0.1, 1.0, 5.0])
+def test_a_recording_of_any_rhythm_may_end_flat(period_seconds: float) -> None:
+    one = track(period_seconds, may_stand_still=True)
+    for tick in range(2000):
+        now = tick * 0.05
+        one.observe(EnergyReading(now, min(100_000_000, round(now * 20_000_000))))
+        assert not one.is_blind(now)
+    assert one.faults == {}
+
+
+def test_a_silence_that_nobody_looked_into_is_a_fault_all_the_same() -> None:
+    reports: list[Report] = []
+    one = track(reports=reports)
+    for tick in range(11):
+        one.observe(EnergyReading(tick * 0.1, tick * 10_000_000))
+    generation = one.generation
+    one.observe(EnergyReading(6.0, 600_000_000))
+    assert reports == [("fake:0", CounterFault.LOST)]
+    assert one.stray_microjoules == 500_000_000
+    assert one.spent_microjoules(0.5, 0.9, generation) is None
+
+
 def test_a_recording_may_stand_still() -> None:
     one = track(may_stand_still=True)
     one.observe(EnergyReading(0.0, 0))
@@ -187,7 +209,7 @@ def test_a_counter_that_catches_up_after_a_stall_has_not_leapt() -> None:
     for second in range(2, 61):
         one.observe(EnergyReading(float(second), 700_000_000))
     one.observe(EnergyReading(60.05, 700_000_000 * 60))
-    assert one.epochs == 1
+    assert one.faults == {CounterFault.STALL: 1}
     assert one.confirmed_microjoules() == 700_000_000 * 60
 
 
