@@ -3,7 +3,7 @@
 Synchronous and single-threaded (the sampler's thread only feeds the tracks). Time arrives as an argument. Knows
 nothing of HTTP or of vLLM.
 
-A step's energy is first what the counter is estimated to rise by until its end, and is corrected, for the sequences that
+A step's energy is first what the counter is estimated to rise by until its end. It is corrected, for the sequences that
 are still there, once the counter has told. The accounts take in only what has ended: they never fall. Nothing is booked
 twice or lost.
 """
