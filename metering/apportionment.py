@@ -4,13 +4,11 @@ from collections.abc import Sequence
 
 
 def apportion(amount: int, weights: Sequence[float]) -> list[int]:
-    """Split `amount` in the proportion of `weights` by the method of largest remainders.
+    """Split `amount`, at least 0, in the proportion of `weights` by the method of largest remainders.
 
-    Every part has the sign of `amount` and is within 1 of its exact share, and they add up to it. Weights are at least
-    0 and finite; where none is above 0 the first part takes all.
+    Every part is at least 0 and within 1 of its exact share, and they add up to `amount`. Weights are at least 0 and
+    finite; where none is above 0 the first part takes all.
     """
-    if amount < 0:
-        return [-part for part in apportion(-amount, weights)]
     total = sum(weights)
     if not total > 0:
         return [amount, *(0 for _ in weights[1:])]

@@ -141,7 +141,7 @@ class EngineBooks:
                 spent += wanted + sum(draw.microjoules for draw in draws)
                 made = 0
                 if wanted:
-                    made, price = shares.correct(apportion(wanted, step.weights), step, later)
+                    made, price = shares.correct(wanted, step, later)
                     for column, amount in enumerate(price.as_tuple(), PRICE_COLUMNS * index):
                         rise[column] += amount
                 self._supply.correct(draws, dues, made)

@@ -131,16 +131,17 @@ class EngineShares:
         self._live_base += sequences * (self._each + self._context_growth) + offset * self._context
         return StepPrice(self._each, self._context, self._context_growth, per_token, per_prompt)
 
-    def correct(self, parts: Sequence[int], step: TailStep, later: FirstTokens) -> tuple[int, StepPrice]:
-        """Change the price of a past step by `parts`, which may be below zero, for those who are still there to pay.
+    def correct(self, wanted: int, step: TailStep, later: FirstTokens) -> tuple[int, StepPrice]:
+        """Change the price of a past step by `wanted`, which may be below zero, for those who are still there to pay.
 
         `later` are the live sequences that got their first token in the step or after it, who were not decoding in it.
         Returns the microjoules that the books changed by, and what to add to the prices: the running sums' part to
         those of the step's row and of all later rows, the prompts' part to the step's row alone.
         """
-        by_head, by_token, _, each, context = parts
-        per_head = _each_of(each, step.sequences)
-        per_context = _each_of(context, step.context)
+        by_head, by_token, _, each, context = step.weights
+        unit = wanted * PARTS / (sum(step.weights) or 1.0)  # what does not divide is not corrected but carried forward
+        per_head = int(unit * each / step.sequences) if step.sequences else 0
+        per_context = int(unit * context / step.context) if step.context else 0
         growth = per_context * step.clock
         owed = (self._live - later.sequences) * (per_head + growth)
         owed += (self._live_offset - later.offset) * per_context
@@ -153,8 +154,8 @@ class EngineShares:
         self.in_flight_decode += decode
         per_token = per_prompt = prefill = 0
         if step.own_prompts and step.prompt_tokens:
-            per_token = _each_of(by_token, step.prompt_tokens)
-            per_prompt = _each_of(by_head, step.prompts)
+            per_token = int(unit * by_token / step.prompt_tokens)
+            per_prompt = int(unit * by_head / step.prompts)
             due = per_token * step.first.tokens + per_prompt * step.first.sequences
             prefill = max(-(-due // PARTS), self._chunks_energy - self.in_flight_prefill)
             self._prompt_rest += max(0, min(PARTS, prefill * PARTS - due))
@@ -288,11 +289,3 @@ class EngineShares:
         self._accounts["prefill"] += prefill
         self._accounts["decode"] += decode
         return prefill, decode
-
-
-def _each_of(microjoules: int, among: int) -> int:
-    """In parts, and rather too little than too much, whichever its sign."""
-    if not among:
-        return 0
-    parts = abs(microjoules) * PARTS // among
-    return parts if microjoules >= 0 else -parts
