@@ -69,6 +69,9 @@ lock_header = printf '%s\n' "\# $(1); written by \`make lock\`."
 portable = { sed -E -e '/^\#/d' -e 's/^(intel-[^ ]+)$$/\1 ; platform_machine == "x86_64"/' $(1); \
 	echo 'six==1.17.0 ; python_version >= "3.12"'; } | LC_ALL=C sort
 
+# What zeus lists for its optimisers and reports; its device readers, which are all we use, need none of it.
+ZEUS_UNUSED := joblib narwhals pandas scikit-learn scipy threadpoolctl typeguard tyro
+
 lock: $(STAMPS)/tools ## Resolve requirements/*.txt anew from pyproject.toml
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && set -e; \
 	printf '%s\n' 'setuptools<81' 'cuda-python>=13' > $$new/bounds; \
@@ -79,7 +82,8 @@ lock: $(STAMPS)/tools ## Resolve requirements/*.txt anew from pyproject.toml
 	$(COMPILE) pyproject.toml --extra gpu -c $$new/bounds -o $$new/gpu; \
 	echo "Resolving the development tools ..."; \
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --extra dev --extra cpu -c $$new/cpu --no-emit-package torchvision \
-	    --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton -o $$new/both; \
+	    --no-emit-package torchaudio --no-emit-package torchcodec --no-emit-package triton \
+	    $(addprefix --no-emit-package ,$(ZEUS_UNUSED)) -o $$new/both; \
 	grep -vxFf $$new/cpu $$new/both > $$new/dev; \
 	printf 'hatchling\neditables\nuv\n' > $$new/wanted; \
 	$(COMPILE) -c $$new/cpu -c $$new/dev $$new/wanted -o $$new/tools; \

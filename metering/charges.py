@@ -34,7 +34,7 @@ class OpenRequest:
     started_at_seconds: float
     assigned_at_start: int
     first_rows: tuple[int, ...]  # of each engine, the latest when the request came
-    lost_at_start_seconds: float
+    lost_at_start_seconds: tuple[float, ...]  # to resets, of each counter
     charges: Charges
     cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
     aborted_at_seconds: float = 0.0

@@ -86,7 +86,8 @@ class EnergyMeter:
 
     def advance(self, now_seconds: float) -> None:
         """Book what the counters of engines without requests have confirmed by now; leaves those in mid-step alone."""
-        self._supply.rest(min(now_seconds, self._awaited_since(now_seconds)), self._busy, self._rest_account)
+        until_seconds = min(now_seconds, self._awaited_since(now_seconds))
+        self._supply.rest(now_seconds, until_seconds, self._busy, self._rest_account)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -303,7 +304,8 @@ class EnergyMeter:
         charges = request.charges
         duration = max(0.0, now_seconds - request.started_at_seconds)
         totals = [p + d for p, d in zip(charges.prefill, charges.decode, strict=True)]
-        lost_ratio = min(1.0, (self._supply.lost_seconds() - request.lost_at_start_seconds) / max(duration, 1e-9))
+        lost = zip(self._supply.lost_seconds(), request.lost_at_start_seconds, strict=True)
+        lost_ratio = min(1.0, max(now - before for now, before in lost) / max(duration, 1e-9))
         energy = RequestEnergy(
             request_id=request_id,
             outcome=outcome,
@@ -327,7 +329,7 @@ class EnergyMeter:
         engines = request.charges.engines or range(self.engines)
         if request.started_at_seconds < self._supply.blind_at_seconds(engines):
             return _OUTAGE
-        if self._supply.knew_nothing_since(request.started_at_seconds):
+        if self._supply.knew_nothing_since(request.started_at_seconds, engines):
             return _NO_READING
         if lost_ratio > _MAX_LOST_RATIO:
             return _RESET

@@ -55,7 +55,7 @@ class Draw:
     def is_final(self) -> bool:
         """Whether the counter has told by now what it stood at when the stretch ended, or never will."""
         track = self.feed.track
-        return track.last_change_at_seconds >= self.ended_at_seconds or track.generation != self.generation
+        return track.known_until_seconds >= self.ended_at_seconds or track.generation != self.generation
 
     @property
     def seconds(self) -> float:
@@ -97,10 +97,12 @@ class EnergySupply:
             if engine in feed.engines:
                 self._book(feed, at_seconds, feed.track.estimate_microjoules(at_seconds), busy, rest_account)
 
-    def rest(self, until_seconds: float, busy: frozenset[int], rest_account: str) -> None:
+    def rest(self, now_seconds: float, until_seconds: float, busy: frozenset[int], rest_account: str) -> None:
         """Book what the counters of engines that are not `busy` have confirmed, up to `until_seconds`."""
         for feed in self._feeds:
             if busy.isdisjoint(feed.engines):
+                if feed.track.is_blind(now_seconds) or feed.track.stray_microjoules != feed.stray_booked:
+                    self._note_blind(feed, now_seconds)
                 reached = min(feed.track.confirmed_microjoules(), feed.track.estimate_microjoules(until_seconds))
                 self._book(feed, until_seconds, reached, busy, rest_account)
 
@@ -108,13 +110,16 @@ class EnergySupply:
         """When a counter that serves one of `engines` last did not tell what was spent."""
         return max((self._blind_at_seconds.get(engine, float("-inf")) for engine in engines), default=float("-inf"))
 
-    def lost_seconds(self) -> float:
-        """How long resets and jumps of the counters have kept from us in all."""
-        return sum(feed.track.lost_seconds for feed in self._feeds)
+    def lost_seconds(self) -> tuple[float, ...]:
+        """How long resets and jumps have kept from us in all, for each counter."""
+        return tuple(feed.track.lost_seconds for feed in self._feeds)
 
-    def knew_nothing_since(self, at_seconds: float) -> bool:
-        """Whether a counter has told too little since then even to extrapolate."""
-        return any(feed.track.knew_nothing_since(at_seconds) for feed in self._feeds)
+    def knew_nothing_since(self, at_seconds: float, engines: Iterable[int]) -> bool:
+        """Whether a counter that serves one of `engines` has told too little since then even to extrapolate."""
+        concerned = set(engines)
+        return any(
+            feed.track.knew_nothing_since(at_seconds) for feed in self._feeds if concerned.intersection(feed.engines)
+        )
 
     def _note_blind(self, feed: Feed, at_seconds: float) -> None:
         for engine in feed.engines:

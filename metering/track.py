@@ -67,7 +67,7 @@ class CounterTrack:
         self._unseen_seconds = 0.0  # that passed since the last change without the clock
         self._is_interrupted = False
         self._has_moved = False
-        self._last_change_at_seconds = float("-inf")
+        self._known_until_seconds = float("-inf")
         self._points: deque[tuple[float, int]] = deque(maxlen=_KEPT_POINTS)
         self._lock = threading.Lock()
 
@@ -110,9 +110,9 @@ class CounterTrack:
         return blind
 
     @property
-    def last_change_at_seconds(self) -> float:
-        """When the counter was last seen to have changed. Asked so often that it takes no lock."""
-        return self._last_change_at_seconds
+    def known_until_seconds(self) -> float:
+        """Up to when the timeline rests on readings. Asked so often that it takes no lock."""
+        return self._known_until_seconds
 
     @property
     def is_telling(self) -> bool:
@@ -127,7 +127,7 @@ class CounterTrack:
     def knew_nothing_since(self, at_seconds: float) -> bool:
         """Whether not even a power to extrapolate by has been known since then: one reading tells none."""
         with self._lock:
-            return len(self._points) < 2 and self._last_change_at_seconds <= at_seconds
+            return len(self._points) < 2 and self._known_until_seconds <= at_seconds
 
     def spent_microjoules(self, began_at_seconds: float, ended_at_seconds: float, generation: int) -> int | None:
         """What a stretch of time cost, as far as is known now; None where the counter's timeline broke since."""
@@ -212,7 +212,7 @@ class CounterTrack:
 
     def _append(self, at_seconds: float, microjoules: int) -> None:
         self._points.append((at_seconds, microjoules))
-        self._last_change_at_seconds = at_seconds
+        self._known_until_seconds = at_seconds
 
     def _note(self, fault: CounterFault) -> None:
         self.epochs += 1

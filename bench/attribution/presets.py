@@ -3,7 +3,7 @@
 Only the first is fitted to public measurements at every point; the others scale it, or fit what was measured on a CPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.attribution.power_model import PowerModel
@@ -83,28 +83,12 @@ H100_8B: Final = EnginePreset(
 )
 
 # The H100's fit at an A100 SXM 80 GB's data-sheet bandwidth, arithmetic and power limit: a shape, not a measurement.
-A100_8B: Final = EnginePreset(
+A100_8B: Final = replace(
+    H100_8B,
     name="a100-8b",
-    power=PowerModel(
-        weight_bytes=16.06e9,
-        context_bytes_per_token=131_072,
-        flops_per_token=16.06e9,
-        flops_per_attended_pair=4 * 32 * 4096,
-        memory_bytes_per_second=1.56e12,
-        flops_per_second=2.11e14,
-        attention_flops_ratio=0.6,
-        launch_seconds=0.63e-3,
-        sequence_seconds=48.9e-6,
-        idle_watts=80,
-        max_watts=400,
-        memory_weight=0.74,
-        compute_weight=11.6,
+    power=replace(
+        H100_8B.power, memory_bytes_per_second=1.56e12, flops_per_second=2.11e14, idle_watts=80, max_watts=400
     ),
-    token_budget=2048,
-    max_sequences=256,
-    context_capacity_tokens=400_000,
-    length_ratio=1.0,
-    batch_ratio=1.0,
 )
 
 # SmolLM2-135M: 30 layers, 3 key/value heads of 64, hidden size 576. Watts as the `estimate` source has them for two

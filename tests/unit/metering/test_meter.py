@@ -387,3 +387,28 @@ def test_an_engine_that_is_silent_while_another_steps_gathers_no_list() -> None:
     bench.meter.step(EngineStep(bench.now_seconds, 50.0, 0, 1, 0, 0, 50.0, 1, engine=1))
     ledger = bench.meter.ledgers[0]
     assert sum(ledger.accounts.values()) + ledger.in_flight == ledger.assigned
+
+
+def test_a_reset_of_every_board_of_a_group_hides_no_more_than_a_reset_of_one() -> None:
+    """A driver that is loaded anew resets them all: each hides its own part of the same moment."""
+    bench = Bench()
+    others = [CounterTrack(bench.track.info) for _ in range(7)]
+    tracks = [bench.track, *others]
+
+    def observe(microjoules: int) -> None:
+        for track in tracks:
+            track.observe(EnergyReading(bench.now_seconds, microjoules))
+
+    observe(0)
+    bench.meter = EnergyMeter(tracks)
+    bench.meter.engine_ready(0.0)
+    bench.start("a")
+    for tick in range(1, 41):
+        bench.now_seconds = tick / 10
+        observe(tick * STEP_MICROJOULES if tick < 20 else (tick - 20) * STEP_MICROJOULES)
+        first = int(tick == 1)
+        bench.meter.step(
+            EngineStep(bench.now_seconds, 0.1, 10 * first, 1 - first, first, 10 * first, None if first else 0.1, 1)
+        )
+    bench.meter.sequence_ended("a", ended(steps=39))
+    assert bench.meter.request_ended("a", bench.now_seconds).unknown_reason is None
