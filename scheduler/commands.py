@@ -1,7 +1,7 @@
 """What the scheduler tells the outside world to do.
 
-Every command names the request it answers and says why it was given. What a refusal means in HTTP is the server's
-to know.
+Every command says why it was given. What a refusal means in HTTP is the server's to know, how a process is stopped the
+worker's.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ class RejectCause(Enum):
     UNKNOWN_MODEL = "unknown_model"
     NO_WORKER = "no_worker"
     """Every worker that served the model is gone for good."""
+    WORKERS_LOST = "workers_lost"
+    """Every worker that serves the model is lost and nobody can say when one returns."""
     DRAINING = "draining"
 
 
@@ -47,4 +49,37 @@ class Reject:
     retry_after_seconds: int | None
 
 
-Command: TypeAlias = Dispatch | Reject
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Stop the worker's process; it runs none of our requests and gets none until it is ready anew.
+
+    `reason` is a sentence for people, with its numbers and units.
+    """
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a parked worker's process; `WorkerReady` or `WorkerLost` is to follow. `reason` as in `Park`."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Tell the operator; nothing is to be done. Given once for each thing that is worth telling.
+
+    `code` is a short label, `reason` a sentence for people.
+    """
+
+    worker_id: str
+    code: str
+    reason: str
+
+
+RequestCommand: TypeAlias = Dispatch | Reject
+WorkerCommand: TypeAlias = Park | Start
+Command: TypeAlias = RequestCommand | WorkerCommand | Notice

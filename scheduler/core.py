@@ -22,6 +22,7 @@ from scheduler.events import (
     RequestFinished,
     WorkerEvent,
     WorkerLost,
+    WorkerParked,
     WorkerReady,
     WorkerReported,
 )
@@ -82,7 +83,7 @@ class Scheduler:
                 return self._ended(event, now_seconds)
             case DispatchFailed():
                 return self._dispatch_failed(event, now_seconds)
-            case WorkerReady() | WorkerReported() | WorkerLost():
+            case WorkerReady() | WorkerReported() | WorkerParked() | WorkerLost():
                 return self._worker_changed(event, now_seconds)
             case DrainStarted():
                 self._is_draining = True
@@ -182,6 +183,9 @@ class Scheduler:
             case WorkerLost():
                 self._fleet.lost(event)
                 return self._refuse_abandoned()
+            case WorkerParked(worker_id):
+                self._fleet.lost(WorkerLost(worker_id, "parked"))
+                return []
             case WorkerReported():
                 self._fleet.reported(event)
                 return []

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
-from scheduler.commands import Command, Dispatch, Reject
+from scheduler.commands import Command, Dispatch, Reject, RequestCommand
 from scheduler.core import Scheduler
 from scheduler.errors import ProtocolError, RejectedError, RequestGoneError
 from scheduler.events import (
@@ -86,9 +86,9 @@ class SchedulerDriver:
             return answer
         raise RejectedError(answer)
 
-    def finished(self, request_id: str) -> None:
-        """The worker is done with the request and its place is free."""
-        self._feed(RequestFinished(request_id))
+    def finished(self, request_id: str, prompt_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """The worker is done with the request and its place is free; the counts are the engine's, where it told."""
+        self._feed(RequestFinished(request_id, prompt_tokens, output_tokens))
 
     def cancelled(self, request_id: str) -> None:
         """Nobody wants the request any more; a task that waits to place it gets `RequestGoneError`."""
@@ -124,6 +124,8 @@ class SchedulerDriver:
         answer: Dispatch | Reject | None = None
         # The list grows while it is read: a command that found nobody is fed back and may free a place.
         for command in commands:
+            if not isinstance(command, RequestCommand):
+                continue
             if command.request_id == asking_id:
                 answer = command
             elif not self._resolve(command.request_id, command):

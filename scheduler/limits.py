@@ -1,4 +1,4 @@
-"""How much the scheduler may hold back, and for how long."""
+"""How much the scheduler may hold back, for how long, and what the workers may use."""
 
 from dataclasses import dataclass
 from math import inf
@@ -8,18 +8,24 @@ from scheduler.errors import SchedulerSettingError
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """Bounds on waiting.
+    """Bounds on waiting and on the workers.
 
     `max_queued_requests` bounds admission over all models; 0 means that nobody waits. A request that failed over from
     a broken worker was admitted before and is never refused for it, so the queue may exceed the bound by the
-    requests that were running. `queue_timeout_seconds` bounds one stay in the queue.
+    requests that were running. `queue_timeout_seconds` bounds one stay in the queue. `flex_wait_seconds` is how long a
+    `flex` request that names no deadline may be held back for a better moment; then it is served like any other.
+    `min_workers` of each model are never parked. `power_cap_watts` bounds what all workers together are predicted to
+    draw; None is no bound.
 
     Raises:
-        SchedulerSettingError: a bound is negative, or the timeout is not finite and above zero.
+        SchedulerSettingError: a bound makes no sense; the message names it.
     """
 
     max_queued_requests: int = 1024
     queue_timeout_seconds: float = 600.0
+    flex_wait_seconds: float = 300.0
+    min_workers: int = 1
+    power_cap_watts: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_queued_requests < 0:
@@ -28,4 +34,13 @@ class SchedulerLimits:
         # Written so that NaN fails too; a wait without end would never be woken for.
         if not 0 < self.queue_timeout_seconds < inf:
             message = f"queue_timeout_seconds is {self.queue_timeout_seconds}, expected finite seconds above 0"
+            raise SchedulerSettingError(message)
+        if not 0 <= self.flex_wait_seconds < inf:
+            message = f"flex_wait_seconds is {self.flex_wait_seconds}, expected finite seconds of at least 0"
+            raise SchedulerSettingError(message)
+        if self.min_workers < 0:
+            message = f"min_workers is {self.min_workers}, expected a whole number of at least 0"
+            raise SchedulerSettingError(message)
+        if self.power_cap_watts is not None and not 0 < self.power_cap_watts < inf:
+            message = f"power_cap_watts is {self.power_cap_watts}, expected finite watts above 0"
             raise SchedulerSettingError(message)

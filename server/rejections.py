@@ -12,6 +12,7 @@ _ANSWERS: Final[Mapping[RejectCause, tuple[int, str]]] = {
     RejectCause.DEADLINE_PASSED: (408, "deadline_passed"),
     RejectCause.UNKNOWN_MODEL: (404, "model_not_found"),
     RejectCause.NO_WORKER: (503, "no_worker"),
+    RejectCause.WORKERS_LOST: (503, "no_worker"),
     RejectCause.DRAINING: (503, "draining"),
 }
 # For refusals of which the scheduler cannot say when they end: a restart takes about this long.

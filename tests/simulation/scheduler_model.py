@@ -106,6 +106,7 @@ class SchedulerModel:
     def obey(self, commands: list[Command], now_seconds: float) -> None:
         """Check each command against the rules at the moment it was given, and carry it out."""
         for command in commands:
+            assert isinstance(command, Dispatch | Reject)
             request = self.requests.get(command.request_id)
             assert request is not None, f"{command} is about a request that is over"
             assert request.worker is None, f"{command} is about a request that runs already"
@@ -136,6 +137,7 @@ class SchedulerModel:
             RejectCause.DEADLINE_PASSED: deadline is not None and deadline <= now_seconds,
             RejectCause.UNKNOWN_MODEL: model not in self.may_serve,
             RejectCause.NO_WORKER: model in self.announced and not self.may_serve.get(model),
+            RejectCause.WORKERS_LOST: False,
             RejectCause.DRAINING: self.is_draining and not request.dispatches,
         }
         assert is_reason_true[command.cause], f"{command} is not true"
