@@ -128,7 +128,7 @@ def test_a_jump_along_a_curve_stays_near_it() -> None:
 def test_accounts_make_up_all_energy_and_no_passing_instant_falls_outside() -> None:
     engine = Engine(MODEL)
     engine.submit(Sequence(0, 300, 100), 1.0)
-    seen = []
+    seen: list[tuple[float, float]] = []
     while (due := engine.next_event_at_seconds) is not None:
         before = 0.0 if not seen else seen[-1][0]
         seen += [(at, engine.joules_at(at)) for at in (before + (due - before) * part / 7 for part in range(1, 8))]
