@@ -1,4 +1,4 @@
-"""Which request runs where and when: a plain function of state, event and time.
+"""Which request runs where and when, and which workers are awake: a plain function of state, event and time.
 
 No I/O, no clock, no randomness, no logging: the asyncio driver and the simulator feed the same object, and the same
 events at the same instants give the same commands. Time is seconds on whatever monotonic clock the caller uses, and
@@ -7,12 +7,12 @@ must not go backwards.
 
 from collections import Counter
 from collections.abc import Iterable
+from math import inf
 from typing import assert_never
 
 from scheduler import rejections
-from scheduler.commands import Command, Dispatch, Reject
-from scheduler.departure_pace import DeparturePace
-from scheduler.errors import PolicyError
+from scheduler.awake import Awake
+from scheduler.commands import Command, Dispatch, Notice, Reject
 from scheduler.events import (
     DispatchFailed,
     DrainStarted,
@@ -28,42 +28,59 @@ from scheduler.events import (
 )
 from scheduler.fleet import Fleet
 from scheduler.lane import Lane
+from scheduler.lengths import Lengths
 from scheduler.lifecycle import RequestState, StaleDispatchFailed, next_state
 from scheduler.limits import SchedulerLimits
-from scheduler.ordered_ids import OrderedIds
-from scheduler.policy import PlacementPolicy
+from scheduler.notices import Notices
+from scheduler.placement import PlacementPolicy
+from scheduler.placer import Placer
 from scheduler.request import Request
-from scheduler.snapshot import SchedulerSnapshot, WorkerSnapshot
-from scheduler.worker import Worker
+from scheduler.snapshot import SchedulerSnapshot, lane_snapshot, worker_snapshot
+from scheduler.targets import LatencyTargets
+from scheduler.tiers import FLEX
 
 
 class Scheduler:
-    """One queue in arrival order, placement by policy, bounded waiting.
+    """One queue for each model, by tier and deadline; placement by policy; bounded waiting; workers parked and started.
 
     After every call: no worker has more requests than places, and a request waits only while no worker that it may
-    use has room, or while the policy holds it. A request for a model whose workers are busy or away does not stand in
-    the way of requests for other models.
+    use has room, while the policy holds it, or while the power cap does. A request for a model whose workers are busy
+    or away does not stand in the way of requests for other models.
     """
 
-    def __init__(self, policy: PlacementPolicy, limits: SchedulerLimits, models: frozenset[str]) -> None:
+    def __init__(
+        self,
+        policy: PlacementPolicy,
+        limits: SchedulerLimits,
+        models: frozenset[str],
+        targets: LatencyTargets | None = None,
+    ) -> None:
         self._policy = policy
         self._limits = limits
+        self._targets = targets or LatencyTargets()
         self._fleet = Fleet(models)
+        self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
-        # Holds every queued request, so its length is the queue's.
-        self._expiries: OrderedIds[tuple[float, int]] = OrderedIds()
+        self._lengths = Lengths()
+        self._placer = Placer(policy, limits, self._fleet, self._awake, self._lengths)
+        self._waiting = self._placer.waiting
+        self._notices = Notices(self._targets)
         self._arrivals = 0
-        self._pace = DeparturePace()
         self._is_draining = False
+        self._now_seconds = 0.0
 
     @property
     def queued_requests(self) -> int:
-        return len(self._expiries)
+        return len(self._waiting)
 
     @property
     def live_requests(self) -> int:
         """Queued or running."""
         return len(self._requests)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._is_draining
 
     def state_of(self, request_id: str) -> RequestState:
         request = self._requests.get(request_id)
@@ -76,6 +93,7 @@ class Scheduler:
             ProtocolError: the event cannot follow the request's state; nothing changed.
             PolicyError: the policy chose a worker it was not offered.
         """
+        self._now_seconds = now_seconds
         match event:
             case RequestArrived():
                 return self._arrived(event, now_seconds)
@@ -87,48 +105,84 @@ class Scheduler:
                 return self._worker_changed(event, now_seconds)
             case DrainStarted():
                 self._is_draining = True
-                return []
+                self._awake.stop()
+                return self._release_held(now_seconds)
             case _:
                 assert_never(event)
 
     def next_wakeup(self) -> float | None:
         """The instant at which `wake` is next due, or None while nothing waits for time to pass."""
-        first = self._expiries.first()
-        return None if first is None else first[0][0]
+        instants = [at for at in (self._waiting.next_wakeup(), self._awake.next_wakeup()) if at is not None]
+        return min(instants, default=None)
 
     def wake(self, now_seconds: float) -> list[Command]:
-        """Refuse what has waited long enough and offer the rest again; early or needless calls do no harm."""
+        """Refuse what has waited long enough, offer the rest again, park what idles. Needless calls are harmless."""
+        self._now_seconds = now_seconds
         commands: list[Command] = []
-        while (first := self._expiries.first()) is not None and first[0][0] <= now_seconds:
-            commands.append(self._expire(self._requests[first[1]], now_seconds))
-        return commands + self._fill(self._fleet.lanes, now_seconds)
+        while (request_id := self._waiting.take_expired(now_seconds)) is not None:
+            commands.append(self._expire(self._requests[request_id], now_seconds))
+        due_lanes: dict[Lane, None] = {}
+        while (request_id := self._waiting.take_due(now_seconds)) is not None:
+            due_lanes[self._now_due(self._requests[request_id], now_seconds)] = None
+        commands += self._fill(self._fleet.lanes, now_seconds)
+        for lane in due_lanes:
+            commands += self._start_for(lane, None, now_seconds)
+        return commands + list(self._awake.park_idle(now_seconds))
 
     def snapshot(self) -> SchedulerSnapshot:
-        """What is queued and running now; O(queued requests + workers)."""
-        queued = [request for request in self._requests.values() if request.state is RequestState.QUEUED]
+        """What is queued and running, and what is known of the workers; O(models × workers)."""
+        queued: Counter[str] = Counter()
+        for lane in self._fleet.lanes:
+            queued.update(lane.queued_by_tier)
         return SchedulerSnapshot(
-            queued_requests_by_tier=dict(Counter(request.arrival.tier for request in queued)),
-            queued_requests=len(queued),
-            running_requests=len(self._requests) - len(queued),
-            workers=tuple(WorkerSnapshot.of(worker) for worker in self._fleet.workers),
+            queued_requests_by_tier={tier: count for tier, count in queued.items() if count},
+            queued_requests=len(self._waiting),
+            running_requests=self._placer.running_requests,
+            workers=tuple(worker_snapshot(one, self._targets, self._now_seconds) for one in self._fleet.records),
+            lanes=tuple(lane_snapshot(lane, self._awake, self._now_seconds) for lane in self._fleet.lanes),
+            predicted_watts=self._fleet.predicted_watts,
+            power_cap_watts=self._limits.power_cap_watts,
             is_draining=self._is_draining,
         )
 
+    # -- requests ------------------------------------------------------------------------------------------------
+
     def _arrived(self, arrival: RequestArrived, now_seconds: float) -> list[Command]:
         live = self._requests.get(arrival.request_id)
-        request = Request(arrival, self._arrivals) if live is None else live
+        request = self._new_request(arrival, now_seconds) if live is None else live
         request.advance(RequestArrived)  # raises for an id that is still in use
         lane = self._fleet.lane(arrival.model)
         if self._is_draining:
             return [rejections.draining(arrival)]
         if lane is None:
             return [rejections.unknown_model(arrival, self._fleet.models)]
-        if (refusal := self._hopeless(arrival, lane, now_seconds)) is not None:
+        refusal = self._hopeless(arrival, lane, now_seconds) or self._while_lost(request, lane, now_seconds)
+        if refusal is not None:
             return [refusal]
         self._arrivals += 1
-        dispatch = self._place(request, lane.workers_with_room(), now_seconds) if lane.is_empty else None
+        if not request.may_wait:
+            self._placer.now_due(request, lane, now_seconds)
+        dispatch = self._placer.place(request, lane, now_seconds) if lane.is_empty and len(lane.pool) else None
         self._requests[arrival.request_id] = request
-        return [dispatch] if dispatch is not None else self._queue_arrival(request, lane, now_seconds)
+        commands: list[Command] = (
+            [dispatch] if dispatch is not None else self._queue_arrival(request, lane, now_seconds)
+        )
+        return commands + self._start_for(lane, dispatch, now_seconds)
+
+    def _new_request(self, arrival: RequestArrived, now_seconds: float) -> Request:
+        prompt_tokens = arrival.prompt_tokens
+        if prompt_tokens is None:
+            prompt_tokens = self._lengths.prompt_tokens(arrival.model, arrival.prompt_bytes)
+        patience_ends_at_seconds = now_seconds + self._limits.queue_timeout_seconds
+        deadline_at_seconds = arrival.deadline_at_seconds
+        return Request(
+            arrival=arrival,
+            arrival_number=self._arrivals,
+            arrived_at_seconds=now_seconds,
+            order_at_seconds=min(patience_ends_at_seconds, inf if deadline_at_seconds is None else deadline_at_seconds),
+            prompt_tokens=prompt_tokens,
+            may_wait=arrival.tier == FLEX and self._policy.parks_workers,
+        )
 
     def _queue_arrival(self, request: Request, lane: Lane, now_seconds: float) -> list[Command]:
         was_behind_others = not lane.is_empty
@@ -145,17 +199,21 @@ class Scheduler:
         if request is None:
             next_state(RequestState.ABSENT, type(event), event.request_id)
             return []
+        lane = self._lane_of(request)
         if request.state is RequestState.QUEUED:
             self._drop_queued(request, type(event))
             # It may have been the one that the policy held.
-            return self._fill([self._lane_of(request)], now_seconds)
+            return self._fill([lane], now_seconds)
         request.advance(type(event))
         del self._requests[event.request_id]
-        worker = request.leave_worker()
-        if not self._expiries:
+        if isinstance(event, RequestFinished):
+            asked = request.arrival
+            self._lengths.ended(asked.model, asked.tenant, asked.prompt_bytes, event.prompt_tokens, event.output_tokens)
+        worker = self._placer.leave(request, lane, now_seconds)
+        if not len(self._waiting):
             return []
-        self._pace.departed(now_seconds)
-        return self._fill(self._fleet.lanes_of(worker), now_seconds)
+        self._waiting.pace.departed(now_seconds)
+        return self._fill(self._placer.lanes_with_room_after(worker), now_seconds)
 
     def _dispatch_failed(self, event: DispatchFailed, now_seconds: float) -> list[Command]:
         request = self._requests.get(event.request_id)
@@ -163,70 +221,62 @@ class Scheduler:
             next_state(self.state_of(event.request_id), StaleDispatchFailed, event.request_id)
             return []
         request.advance(DispatchFailed)
-        worker = request.leave_worker()
-        request.avoid_last_worker()
         lane = self._lane_of(request)
+        worker = self._placer.leave(request, lane, now_seconds)
+        request.avoid_last_worker()
+        request.may_wait = False  # it was its turn already
         self._enqueue(request, lane, now_seconds)
         commands: list[Command] = []
         if (refusal := self._hopeless(request.arrival, lane, now_seconds)) is not None:
             self._drop_queued(request, Reject)
             commands.append(refusal)
         # The worker may have stopped serving this model since: its lanes, and the request's own.
-        lanes = dict.fromkeys([lane, *self._fleet.lanes_of(worker)])
-        return commands + self._fill(lanes, now_seconds)
+        lanes = dict.fromkeys([lane, *self._placer.lanes_with_room_after(worker)])
+        return commands + self._fill(lanes, now_seconds) + self._start_for(lane, None, now_seconds)
+
+    # -- workers -------------------------------------------------------------------------------------------------
 
     def _worker_changed(self, event: WorkerEvent, now_seconds: float) -> list[Command]:
         match event:
             case WorkerReady():
-                worker = self._fleet.ready(event)
-                return self._refuse_abandoned() + self._fill(self._fleet.lanes_of(worker), now_seconds)
-            case WorkerLost():
-                self._fleet.lost(event)
-                return self._refuse_abandoned()
+                worker = self._fleet.ready(event, now_seconds)
+                commands = self._refuse_abandoned() + self._fill(self._fleet.lanes_of(worker), now_seconds)
+                self._awake.refresh(worker, now_seconds)
+                return commands + list(self._notices.of(worker))
+            case WorkerLost(worker_id):
+                self._fleet.lost(event, now_seconds)
             case WorkerParked(worker_id):
-                self._fleet.lost(WorkerLost(worker_id, "parked"))
-                return []
+                self._fleet.parked(worker_id)
             case WorkerReported():
-                self._fleet.reported(event)
-                return []
+                return self._reported(event, now_seconds)
             case _:
                 assert_never(event)
+        self._awake.forget(worker_id)
+        return self._refuse_abandoned() + list(self._awake.start_needed(self._fleet.lanes, now_seconds))
+
+    def _reported(self, event: WorkerReported, now_seconds: float) -> list[Command]:
+        self._fleet.reported(event, now_seconds)
+        worker = self._fleet.worker(event.worker_id)
+        if worker is None:
+            return []
+        # What was learned may make room for those that are held.
+        commands = self._fill([lane for lane in self._fleet.lanes_of(worker) if lane.held_reason], now_seconds)
+        notices: list[Notice] = self._notices.of(worker)
+        return [*commands, *notices, *self._awake.start_needed(self._fleet.lanes_of(worker), now_seconds)]
+
+    def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
+        """Start workers for what has come, where it shows that those awake are not enough."""
+        at_risk = None
+        if dispatch is not None and dispatch.reason == "best_effort":
+            at_risk = "a request was placed where the targets are at risk"
+        elif dispatch is None and any(n and tier != FLEX for tier, n in lane.queued_by_tier.items()):
+            at_risk = f"{lane.pool.waiting_requests} requests wait for a place"
+        return list(self._awake.start_needed([lane], now_seconds, at_risk=at_risk))
+
+    # -- waiting -------------------------------------------------------------------------------------------------
 
     def _fill(self, lanes: Iterable[Lane], now_seconds: float) -> list[Command]:
-        """Place what waits in `lanes`, oldest first, until nothing there has room or the policy holds it."""
-        commands: list[Command] = []
-        open_lanes = [lane for lane in lanes if not lane.is_empty]
-        while open_lanes:
-            offers = [(offer, lane) for lane in open_lanes if (offer := lane.next_offer()) is not None]
-            if not offers:
-                break
-            offer, lane = min(offers, key=lambda pair: pair[0].arrival_number)
-            request = self._requests[offer.request_id]
-            dispatch = self._place(request, offer.candidates, now_seconds)
-            if dispatch is None:
-                open_lanes.remove(lane)
-                continue
-            self._expiries.discard(offer.request_id)
-            lane.remove(request)
-            commands.append(dispatch)
-        return commands
-
-    def _place(self, request: Request, candidates: list[Worker], now_seconds: float) -> Dispatch | None:
-        """Put the request on one of `candidates`, unless there is none or the policy holds it."""
-        if not candidates:
-            return None
-        placement = self._policy.choose(request.arrival, candidates, now_seconds)
-        if placement is None:
-            return None
-        worker = self._fleet.worker(placement.worker_id)
-        if worker is None or worker not in candidates:
-            offered = ", ".join(candidate.worker_id for candidate in candidates)
-            message = f"the policy chose worker {placement.worker_id!r}, offered were: {offered}"
-            raise PolicyError(message)
-        reason = "retry" if request.was_dispatched else placement.reason
-        request.advance(Dispatch)
-        request.place_on(worker)
-        return Dispatch(request.arrival.request_id, worker.worker_id, reason)
+        return list(self._placer.fill(lanes, self._requests, now_seconds))
 
     def _hopeless(self, arrival: RequestArrived, lane: Lane, now_seconds: float) -> Reject | None:
         """The refusal of a request that waiting cannot help, or None."""
@@ -236,6 +286,13 @@ class Scheduler:
         if deadline_at_seconds is not None and deadline_at_seconds <= now_seconds:
             return rejections.deadline_passed(arrival, now_seconds - deadline_at_seconds)
         return None
+
+    def _while_lost(self, request: Request, lane: Lane, now_seconds: float) -> Reject | None:
+        """The refusal of a request that would wait in vain for a worker to return, or None."""
+        returns_at_seconds = self._fleet.returns_at_seconds(lane)
+        if returns_at_seconds <= request.order_at_seconds:
+            return None
+        return rejections.workers_lost(request.arrival, returns_at_seconds - now_seconds)
 
     def _refuse_abandoned(self) -> list[Command]:
         commands: list[Command] = []
@@ -255,19 +312,34 @@ class Scheduler:
         timeout_seconds = self._limits.queue_timeout_seconds
         return rejections.queue_timeout(request.arrival, waited_seconds, timeout_seconds, self._retry_after_seconds())
 
+    def _now_due(self, request: Request, now_seconds: float) -> Lane:
+        lane = self._lane_of(request)
+        self._placer.now_due(request, lane, now_seconds)
+        lane.reorder(request)
+        return lane
+
+    def _release_held(self, now_seconds: float) -> list[Command]:
+        """Nothing is held back any more; nobody comes whom it would make room for."""
+        while (request_id := self._waiting.take_due(inf)) is not None:
+            self._now_due(self._requests[request_id], now_seconds)
+        return self._fill(self._fleet.lanes, now_seconds)
+
     def _enqueue(self, request: Request, lane: Lane, now_seconds: float) -> None:
-        if not self._expiries:
-            self._pace.queue_formed()
         request.queued_at_seconds = now_seconds
         expires_at_seconds = now_seconds + self._limits.queue_timeout_seconds
-        if request.arrival.deadline_at_seconds is not None:
-            expires_at_seconds = min(expires_at_seconds, request.arrival.deadline_at_seconds)
-        self._expiries.push((expires_at_seconds, request.arrival_number), request.arrival.request_id)
+        due_at_seconds = now_seconds + self._limits.flex_wait_seconds
+        deadline_at_seconds = request.arrival.deadline_at_seconds
+        if deadline_at_seconds is not None:
+            expires_at_seconds = min(expires_at_seconds, deadline_at_seconds)
+            # Early enough to be placed like any other, and for a worker to be started where none is awake.
+            slack_seconds = 2 * self._targets.ttft_seconds + (0.0 if lane.workers else self._fleet.start_seconds(lane))
+            due_at_seconds = min(due_at_seconds, deadline_at_seconds - slack_seconds)
+        self._waiting.add(request, expires_at_seconds, due_at_seconds)
         lane.add(request)
 
     def _drop_queued(self, request: Request, happened: type) -> None:
         request.advance(happened)
-        self._expiries.discard(request.arrival.request_id)
+        self._waiting.remove(request)
         self._lane_of(request).remove(request)
         del self._requests[request.arrival.request_id]
 
@@ -279,4 +351,4 @@ class Scheduler:
         return lane
 
     def _retry_after_seconds(self) -> int:
-        return self._pace.retry_after_seconds(self.queued_requests, self._limits.queue_timeout_seconds)
+        return self._waiting.pace.retry_after_seconds(self.queued_requests, self._limits.queue_timeout_seconds)

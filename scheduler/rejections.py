@@ -1,6 +1,7 @@
 """The refusals, with their sentences: one function per cause, each pure."""
 
 from collections.abc import Collection
+from math import ceil, inf
 
 from scheduler.commands import Reject, RejectCause
 from scheduler.events import RequestArrived
@@ -26,6 +27,15 @@ def no_worker(arrival: RequestArrived) -> Reject:
     """Every worker that served the model is gone for good."""
     reason = f"every worker that served {arrival.model!r} is gone and none will return"
     return Reject(arrival.request_id, RejectCause.NO_WORKER, reason, None)
+
+
+def workers_lost(arrival: RequestArrived, returns_in_seconds: float) -> Reject:
+    """No worker serves the model now, and none is expected back before the request's patience ends."""
+    if returns_in_seconds == inf:
+        reason = f"every worker that serves {arrival.model!r} is lost"
+        return Reject(arrival.request_id, RejectCause.WORKERS_LOST, reason, None)
+    reason = f"every worker that serves {arrival.model!r} is lost, the first is expected in {returns_in_seconds:.0f} s"
+    return Reject(arrival.request_id, RejectCause.WORKERS_LOST, reason, max(1, ceil(returns_in_seconds)))
 
 
 def deadline_passed(arrival: RequestArrived, late_seconds: float) -> Reject:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from scheduler.errors import ProtocolError
 from scheduler.events import RequestArrived
 from scheduler.lifecycle import RequestState, next_state
+from scheduler.tiers import FLEX, TIERS
 from scheduler.worker import Worker
 
 
@@ -12,18 +13,35 @@ from scheduler.worker import Worker
 class Request:
     """A request that is queued or running.
 
-    `arrival_number` counts arrivals and orders the queue; it survives a retry. `worker` is the generation it runs
-    on, None while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
-    `avoided_ready_numbers` are those of the workers which failed it: one that reports ready anew has another number.
+    `arrival_number` counts arrivals. `order_at_seconds` is its own deadline, or the end of its patience: of requests of
+    one rank the earliest goes first. Both survive a retry. `prompt_tokens` are counted or predicted. `may_wait` is true
+    while it may be held back though there is room. `worker` is the generation it runs on, None while queued.
+    `ready_number` is the last worker's at the instant of dispatch, None before the first, and `avoided_ready_numbers`
+    are those of the workers which failed it: one that reports ready anew has another number.
     """
 
     arrival: RequestArrived
     arrival_number: int
+    arrived_at_seconds: float
+    order_at_seconds: float
+    prompt_tokens: int
+    may_wait: bool
     state: RequestState = RequestState.ABSENT
     worker: Worker | None = None
     ready_number: int | None = None
     avoided_ready_numbers: frozenset[int] = frozenset()
     queued_at_seconds: float = 0.0
+
+    @property
+    def order(self) -> tuple[int, float, int]:
+        """Its place among those that wait: tier, deadline, arrival. A flex request that is due counts as default."""
+        is_due_flex = self.arrival.tier == FLEX and not self.may_wait
+        rank = TIERS["default"] if is_due_flex else TIERS.get(self.arrival.tier, TIERS["default"])
+        return rank, self.order_at_seconds, self.arrival_number
+
+    @property
+    def was_dispatched(self) -> bool:
+        return self.ready_number is not None
 
     def advance(self, happened: type) -> None:
         """Take the step that the life-cycle table gives for `happened`.
@@ -33,9 +51,9 @@ class Request:
         """
         self.state = next_state(self.state, happened, self.arrival.request_id)
 
-    @property
-    def was_dispatched(self) -> bool:
-        return self.ready_number is not None
+    def may_use(self, worker: Worker) -> bool:
+        """Whether the worker has not failed it in this life."""
+        return worker.ready_number not in self.avoided_ready_numbers
 
     def place_on(self, worker: Worker) -> None:
         """Take one of the worker's places."""

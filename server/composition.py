@@ -16,6 +16,7 @@ from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
+from scheduler.targets import LatencyTargets
 from server.app import AppParts, create_app
 from server.errors import StartError
 from server.ledger_of_aborts import LedgerOfAborts
@@ -47,7 +48,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     """Put a server together. `model` is None where all workers are remote."""
     configured = frozenset({model.served_name}) if model is not None else frozenset[str]()
     core = Scheduler(
-        POLICIES[settings.policy](),
+        POLICIES[settings.policy](LatencyTargets()),
         SchedulerLimits(settings.max_queued_requests, settings.queue_timeout_seconds),
         configured,
     )

@@ -1,39 +1,37 @@
 """What the core relies on of every placement policy."""
 
-import copy
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.events import RequestArrived, WorkerReported
-from scheduler.policy import POLICIES, Placement
+from scheduler.events import RequestArrived
+from scheduler.placement import Hold, Placement
+from scheduler.policy import POLICIES
+from scheduler.pool import Pool
+from scheduler.request import Request
+from scheduler.targets import LatencyTargets
+from scheduler.worker import Worker
+from tests.contract.workers import Load, pool_of, request_of
 
-
-@dataclass
-class FakeWorker:
-    worker_id: str
-    running_requests: int
-    max_running_requests: int
-    reported: WorkerReported | None
+TARGETS = LatencyTargets()
 
 
 @st.composite
-def workers_with_room(draw: st.DrawFn) -> list[FakeWorker]:
+def loads_with_room(draw: st.DrawFn) -> list[Load]:
     worker_ids = draw(
-        st.lists(st.sampled_from([f"w{number}" for number in range(12)]), min_size=1, max_size=5, unique=True)
+        st.lists(st.sampled_from([f"w{number}" for number in range(40)]), min_size=1, max_size=30, unique=True)
     )
-    workers = []
+    loads = []
     for worker_id in worker_ids:
         places = draw(st.integers(1, 256))
-        reported = draw(st.one_of(st.none(), st.builds(WorkerReported, st.just(worker_id), COUNTS, COUNTS)))
-        workers.append(FakeWorker(worker_id, draw(st.integers(0, places - 1)), places, reported))
-    return workers
+        hardware = draw(st.sampled_from([None, "h100", "cpu", "never heard of"]))
+        loads.append(Load(worker_id, draw(st.integers(0, places - 1)), places, hardware))
+    return loads
 
 
-COUNTS = st.integers(0, 300)
-REQUESTS = st.builds(
+ARRIVALS = st.builds(
     RequestArrived,
     request_id=st.just("r1"),
     model=st.sampled_from(["a", "b"]),
@@ -42,63 +40,101 @@ REQUESTS = st.builds(
     max_output_tokens=st.none() | st.integers(1, 4096),
     deadline_at_seconds=st.none() | st.floats(1e3, 1e6),
 )
-CALLS = st.lists(st.tuples(REQUESTS, workers_with_room()), min_size=1, max_size=6)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    arrival = draw(ARRIVALS)
+    request = request_of(arrival, may_wait=arrival.tier == "flex" and draw(st.booleans()))
+    request.avoided_ready_numbers = frozenset(draw(st.sets(st.integers(2, 31), max_size=2)))
+    return request
+
+
+CALLS = st.lists(st.tuples(requests(), loads_with_room(), st.integers(0, 40)), min_size=1, max_size=6)
+Call = tuple[Request, list[Load], int]
 
 property_settings = settings(max_examples=25, deadline=None)
 each_policy = pytest.mark.parametrize("name", sorted(POLICIES))
 
 
-def chosen(name: str, calls: list[tuple[RequestArrived, list[FakeWorker]]]) -> list[Placement | None]:
-    policy = POLICIES[name]()
-    return [policy.choose(request, workers, float(at)) for at, (request, workers) in enumerate(calls)]
+def chosen(name: str, calls: list[Call]) -> list[Placement | Hold]:
+    policy = POLICIES[name](TARGETS)
+    return [
+        policy.choose(request, pool_of(loads, waiting), float(at)) for at, (request, loads, waiting) in enumerate(calls)
+    ]
 
 
 @each_policy
 @property_settings
 @given(calls=CALLS)
-def test_only_an_offered_worker_is_chosen(name: str, calls: list[tuple[RequestArrived, list[FakeWorker]]]) -> None:
-    for placement, (_, workers) in zip(chosen(name, calls), calls, strict=True):
-        assert placement is None or placement.worker_id in {worker.worker_id for worker in workers}
+def test_only_an_offered_worker_is_chosen(name: str, calls: list[Call]) -> None:
+    for placement, (request, loads, _) in zip(chosen(name, calls), calls, strict=True):
+        usable = {worker.worker_id for worker in pool_of(loads).emptiest() if request.may_use(worker)}
+        assert isinstance(placement, Hold) or placement.worker_id in usable
 
 
 @each_policy
 @property_settings
 @given(calls=CALLS)
-def test_the_same_calls_give_the_same_choices(name: str, calls: list[tuple[RequestArrived, list[FakeWorker]]]) -> None:
+def test_only_a_request_that_may_wait_is_held(name: str, calls: list[Call]) -> None:
+    for placement, (request, _, _) in zip(chosen(name, calls), calls, strict=True):
+        assert isinstance(placement, Placement) or request.may_wait
+
+
+@each_policy
+@property_settings
+@given(calls=CALLS)
+def test_the_same_calls_give_the_same_choices(name: str, calls: list[Call]) -> None:
     assert chosen(name, calls) == chosen(name, calls)
 
 
 @each_policy
 @property_settings
-@given(calls=CALLS)
-def test_what_was_offered_is_only_read(name: str, calls: list[tuple[RequestArrived, list[FakeWorker]]]) -> None:
-    before = copy.deepcopy(calls)
-    chosen(name, calls)
-    assert calls == before
+@given(request=requests(), loads=loads_with_room())
+def test_what_was_offered_is_only_read(name: str, request: Request, loads: list[Load]) -> None:
+    pool = pool_of(loads)
+    before = [(worker.worker_id, worker.running_requests) for worker in pool.emptiest()], request.order
+    POLICIES[name](TARGETS).choose(request, pool, 0.0)
+    assert ([(worker.worker_id, worker.running_requests) for worker in pool.emptiest()], request.order) == before
 
 
 @each_policy
 @property_settings
 @given(calls=CALLS)
-def test_a_reason_is_a_short_label(name: str, calls: list[tuple[RequestArrived, list[FakeWorker]]]) -> None:
+def test_a_reason_is_a_short_label(name: str, calls: list[Call]) -> None:
     for placement in chosen(name, calls):
-        if placement is not None:
-            assert placement.reason.replace("_", "").isalpha()
-            assert placement.reason.islower()
-            assert len(placement.reason) <= 24
+        assert placement.reason.replace("_", "").isalpha()
+        assert placement.reason.islower()
+        assert len(placement.reason) <= 24
 
 
 @each_policy
 def test_each_made_policy_remembers_only_for_itself(name: str) -> None:
-    workers = [FakeWorker("w0", 0, 4, None), FakeWorker("w1", 0, 4, None)]
-    request = RequestArrived("r1", "a")
-    used = POLICIES[name]()
-    used.choose(request, workers, 0.0)
-    assert POLICIES[name]().choose(request, workers, 0.0) == chosen(name, [(request, workers)])[0]
+    loads = [Load("w0"), Load("w1")]
+    request = request_of(RequestArrived("r1", "a"))
+    POLICIES[name](TARGETS).choose(request, pool_of(loads), 0.0)
+    assert POLICIES[name](TARGETS).choose(request, pool_of(loads), 0.0) == chosen(name, [(request, loads, 0)])[0]
 
 
 @each_policy
-def test_an_urgent_request_is_not_held_where_there_is_room(name: str) -> None:
-    workers = [FakeWorker("w0", 3, 4, None), FakeWorker("w1", 0, 4, None)]
-    for tier in ("priority", "default"):
-        assert POLICIES[name]().choose(RequestArrived("r1", "a", tier), workers, 0.0) is not None
+def test_a_thousand_workers_are_not_all_looked_at(name: str) -> None:
+    looked_at = 0
+
+    class Counting(Pool):
+        def fullest(self) -> Iterator[Worker]:
+            nonlocal looked_at
+            for worker in super().fullest():
+                looked_at += 1
+                yield worker
+
+        def emptiest(self) -> Iterator[Worker]:
+            nonlocal looked_at
+            for worker in super().emptiest():
+                looked_at += 1
+                yield worker
+
+    pool = Counting()
+    for worker in pool_of([Load(f"w{number}", 3, hardware="cpu") for number in range(1000)]).emptiest():
+        pool.refresh(worker)
+    POLICIES[name](LatencyTargets(1e-6, 1e-6)).choose(request_of(RequestArrived("r1", "a")), pool, 0.0)
+    assert looked_at <= 20

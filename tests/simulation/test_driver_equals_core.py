@@ -24,6 +24,7 @@ from scheduler.events import (
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
+from scheduler.targets import LatencyTargets
 from tests.simulation.virtual_time_loop import run_in_virtual_time
 
 MODELS = frozenset({"a", "b"})
@@ -45,7 +46,7 @@ class BareRun:
     """Feeds a core directly, choosing events that fit the state it is in; the same seed gives the same history."""
 
     def __init__(self, policy: str, seed: int) -> None:
-        self.core = Scheduler(POLICIES[policy](), LIMITS, MODELS)
+        self.core = Scheduler(POLICIES[policy](LatencyTargets()), LIMITS, MODELS)
         self.random = random.Random(seed)
         self.history = History()
         self.placed_on: dict[str, str] = {}
@@ -108,7 +109,7 @@ class DriverRun:
 
     def __init__(self, policy: str, history: History) -> None:
         self.history = history
-        self.core = Scheduler(POLICIES[policy](), LIMITS, MODELS)
+        self.core = Scheduler(POLICIES[policy](LatencyTargets()), LIMITS, MODELS)
         self.commands: list[Command] = []
         self.tasks: dict[str, asyncio.Task[Dispatch]] = {}
 

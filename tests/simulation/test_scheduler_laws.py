@@ -31,6 +31,7 @@ from scheduler.events import (
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
+from scheduler.targets import LatencyTargets
 from tests.simulation.scheduler_model import ModelRequest, SchedulerModel
 
 CONFIGURED_MODELS = frozenset({"a", "b"})
@@ -57,7 +58,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.history: list[tuple[Step, list[Command]]] = []
 
     def new_core(self) -> Scheduler:
-        return Scheduler(POLICIES[self.policy_name](), self.limits, CONFIGURED_MODELS)
+        return Scheduler(POLICIES[self.policy_name](LatencyTargets()), self.limits, CONFIGURED_MODELS)
 
     def feed(self, event: Event | None) -> None:
         now_seconds = self.now_seconds

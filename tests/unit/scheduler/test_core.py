@@ -13,10 +13,12 @@ from scheduler.events import (
     WorkerReady,
     WorkerReported,
 )
+from scheduler.least_loaded import LeastLoaded
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
-from scheduler.policy import LeastLoaded, Placement, PlacementPolicy
-from scheduler.snapshot import SchedulerSnapshot, WorkerSnapshot
+from scheduler.placement import Hold, Placement, PlacementPolicy
+from scheduler.pool import Pool
+from scheduler.request import Request
 
 
 def scheduler(
@@ -217,23 +219,27 @@ def test_the_snapshot_says_what_waits_and_what_runs() -> None:
     core.handle(WorkerReported("unheard-of", 1, 1), 0.0)
     for request_id, tier in (("r1", "default"), ("r2", "flex"), ("r3", "flex"), ("r4", "default")):
         core.handle(RequestArrived(request_id, "m", tier), 0.0)
-    assert core.snapshot() == SchedulerSnapshot(
-        queued_requests_by_tier={"flex": 2, "default": 1},
-        queued_requests=3,
-        running_requests=1,
-        workers=(WorkerSnapshot("w1", 1, ("m",), 1, 1, 3, 1),),
-        is_draining=False,
-    )
+    snapshot = core.snapshot()
+    assert (snapshot.queued_requests_by_tier, snapshot.queued_requests) == ({"flex": 2, "default": 1}, 3)
+    assert (snapshot.running_requests, snapshot.is_draining) == (1, False)
+    [worker] = snapshot.workers
+    assert (worker.worker_id, worker.state, worker.generation, worker.models) == ("w1", "ready", 1, ("m",))
+    assert (worker.running_requests, worker.max_running_requests) == (1, 1)
+    assert (worker.reported_running_requests, worker.reported_waiting_requests) == (3, 1)
+    [lane] = snapshot.lanes
+    assert (lane.model, lane.queued_requests_by_tier, lane.running_requests) == ("m", {"flex": 2, "default": 1}, 1)
 
 
 class HoldUntil:
     """Holds every request until an instant."""
 
+    parks_workers = False
+
     def __init__(self, at_seconds: float) -> None:
         self.at_seconds = at_seconds
 
-    def choose(self, request: RequestArrived, candidates: object, now_seconds: float, /) -> Placement | None:
-        return Placement("w1", "held") if now_seconds >= self.at_seconds else None
+    def choose(self, request: Request, pool: Pool, now_seconds: float, /) -> Placement | Hold:
+        return Placement("w1", "held") if now_seconds >= self.at_seconds else Hold("not_yet")
 
 
 def test_what_the_policy_holds_keeps_its_order_and_is_offered_again_at_a_wakeup() -> None:
@@ -254,20 +260,25 @@ def test_a_newcomer_does_not_overtake_the_one_that_was_held() -> None:
 class HoldTier:
     """Holds the requests of one tier for ever."""
 
-    def choose(self, request: RequestArrived, candidates: object, now_seconds: float, /) -> Placement | None:
-        return None if request.tier == "flex" else Placement("w1", "not_flex")
+    parks_workers = False
+
+    def choose(self, request: Request, pool: Pool, now_seconds: float, /) -> Placement | Hold:
+        return Hold("for_ever") if request.arrival.tier == "priority" else Placement("w1", "not_priority")
 
 
 def test_when_the_held_one_goes_the_next_is_offered_at_once() -> None:
     core = scheduler(policy=HoldTier())
     core.handle(ready("w1", 1), 0.0)
-    core.handle(RequestArrived("r1", "m", "flex"), 0.0)
+    core.handle(RequestArrived("r1", "m", "priority"), 0.0)
     assert arrive(core, "r2") == []
-    assert core.handle(RequestCancelled("r1"), 1.0) == [Dispatch("r2", "w1", "not_flex")]
+    assert core.snapshot().lanes[0].held_reason == "for_ever"
+    assert core.handle(RequestCancelled("r1"), 1.0) == [Dispatch("r2", "w1", "not_priority")]
 
 
 class Stray:
-    def choose(self, request: RequestArrived, candidates: object, now_seconds: float, /) -> Placement | None:
+    parks_workers = False
+
+    def choose(self, request: Request, pool: Pool, now_seconds: float, /) -> Placement:
         return Placement("w2", "stray")
 
 

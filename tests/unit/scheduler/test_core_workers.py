@@ -11,9 +11,9 @@ from scheduler.events import (
     WorkerReady,
     WorkerReported,
 )
+from scheduler.least_loaded import LeastLoaded
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
-from scheduler.policy import LeastLoaded
 
 
 def scheduler(*workers: WorkerReady, max_queued_requests: int = 1024) -> Scheduler:
@@ -114,8 +114,8 @@ def test_late_and_repeated_failure_reports_change_nothing() -> None:
     arrive(core, "r1")
     core.handle(DispatchFailed("r1", "w1"), 1.0)
     before = core.snapshot()
-    assert core.handle(DispatchFailed("r1", "w1"), 2.0) == []  # it runs on w2 now
-    assert core.handle(DispatchFailed("never", "w1"), 2.0) == []
+    assert core.handle(DispatchFailed("r1", "w1"), 1.0) == []  # it runs on w2 now
+    assert core.handle(DispatchFailed("never", "w1"), 1.0) == []
     assert core.snapshot() == before
     core.handle(DispatchFailed("r1", "w2"), 3.0)
     assert core.handle(DispatchFailed("r1", "w2"), 3.0) == []  # it waits already
@@ -183,9 +183,27 @@ def test_a_place_that_a_failure_freed_goes_to_the_models_served_now() -> None:
 
 def test_requests_wait_for_a_worker_that_may_return() -> None:
     core = scheduler(ready("w1"))
-    core.handle(WorkerLost("w1", "restarting"), 1.0)
+    core.handle(WorkerLost("w1", "restarting", returns_in_seconds=5.0), 1.0)
     assert arrive(core, "r1") == []
     assert core.handle(ready("w1"), 2.0) == [Dispatch("r1", "w1", "only_worker")]
+
+
+def test_while_nobody_knows_when_a_worker_returns_newcomers_are_refused_and_those_who_wait_go_on_waiting() -> None:
+    core = scheduler(ready("w1"))
+    arrive(core, "r1", "r2")
+    core.handle(WorkerLost("w1", "gone"), 1.0)
+    [refusal] = arrive(core, "r3")
+    assert refusal == Reject("r3", RejectCause.WORKERS_LOST, "every worker that serves 'm' is lost", None)
+    assert core.handle(ready("w1", 2), 2.0) == [Dispatch("r2", "w1", "only_worker")]
+
+
+def test_a_worker_that_returns_too_late_for_a_deadline_is_not_waited_for() -> None:
+    core = scheduler(ready("w1"))
+    core.handle(WorkerLost("w1", "restarting", returns_in_seconds=30.0), 1.0)
+    reason = "every worker that serves 'm' is lost, the first is expected in 30 s"
+    in_a_hurry = RequestArrived("r1", "m", deadline_at_seconds=20.0)
+    assert core.handle(in_a_hurry, 1.0) == [Reject("r1", RejectCause.WORKERS_LOST, reason, 30)]
+    assert core.handle(RequestArrived("r2", "m", deadline_at_seconds=40.0), 1.0) == []
 
 
 def test_once_the_last_worker_is_gone_for_good_waiting_is_refused() -> None:

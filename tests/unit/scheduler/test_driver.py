@@ -10,9 +10,9 @@ from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
 from scheduler.errors import ProtocolError, RejectedError, RequestGoneError
 from scheduler.events import RequestArrived, WorkerLost, WorkerReady
+from scheduler.least_loaded import LeastLoaded
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
-from scheduler.policy import LeastLoaded
 from tests.simulation.virtual_time_loop import run_in_virtual_time
 
 

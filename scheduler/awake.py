@@ -1,0 +1,141 @@
+"""Which workers are awake: parks those that idle longer than starting again is worth, starts those that will be needed.
+
+Decides over a fleet and changes in it only what its own commands imply; which request runs where is not its concern.
+"""
+
+from collections.abc import Iterable
+from math import inf
+
+from scheduler.commands import Park, Start, WorkerCommand
+from scheduler.demand import workers_wanted
+from scheduler.fleet import Fleet, WorkerPhase
+from scheduler.lane import Lane
+from scheduler.limits import SchedulerLimits
+from scheduler.ordered_ids import OrderedIds
+from scheduler.targets import LatencyTargets
+from scheduler.worker import Worker
+
+# How long an answer to "how many are wanted?" holds; the forecast behind it changes over many seconds.
+_WANTED_SECONDS = 1.0
+# How soon a worker that is due but still wanted is considered again.
+_AGAIN_SECONDS = 5.0
+
+
+class Awake:
+    """Parks and starts workers. `is_enabled` is false under policies that use all workers all the time."""
+
+    def __init__(self, fleet: Fleet, limits: SchedulerLimits, targets: LatencyTargets, *, is_enabled: bool) -> None:
+        self._fleet = fleet
+        self._limits = limits
+        self._targets = targets
+        self._is_enabled = is_enabled
+        self._due: OrderedIds[tuple[float, int]] = OrderedIds()
+        self._wanted: dict[str, tuple[float, int, float]] = {}
+
+    def next_wakeup(self) -> float | None:
+        """When an idle worker has idled for long enough, or None."""
+        first = self._due.first()
+        return None if first is None else first[0][0]
+
+    def stop(self) -> None:
+        """Nothing is parked or started from now on."""
+        self._is_enabled = False
+        self._due = OrderedIds()
+
+    def refresh(self, worker: Worker, now_seconds: float) -> None:
+        """A worker has become busy, idle or ready, or has left."""
+        if worker.running_requests > 0 or worker.is_leaving:
+            worker.idle_since_seconds = None
+            self._due.discard(worker.worker_id)
+        elif worker.idle_since_seconds is None or worker.worker_id not in self._due:
+            if worker.idle_since_seconds is None:
+                worker.idle_since_seconds = now_seconds
+            if self._is_enabled and worker.can_park:
+                self._consider_at(worker, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
+
+    def forget(self, worker_id: str) -> None:
+        """A worker has gone."""
+        self._due.discard(worker_id)
+
+    def park_idle(self, now_seconds: float) -> list[WorkerCommand]:
+        """Park every worker that is due and not wanted."""
+        commands: list[WorkerCommand] = []
+        while (first := self._due.first()) is not None and first[0][0] <= now_seconds:
+            worker = self._fleet.worker(first[1])
+            self._due.discard(first[1])
+            if worker is None or worker.idle_since_seconds is None:
+                continue
+            due_at_seconds = worker.idle_since_seconds + worker.model.worthwhile_idle_seconds
+            if due_at_seconds > now_seconds:  # its idle power has become known since
+                self._consider_at(worker, due_at_seconds)
+            elif self._is_spare(worker, now_seconds):
+                commands.append(self._park(worker, now_seconds))
+            else:
+                self._consider_at(worker, now_seconds + _AGAIN_SECONDS)
+        return commands
+
+    def start_needed(
+        self, lanes: Iterable[Lane], now_seconds: float, *, at_risk: str | None = None
+    ) -> list[WorkerCommand]:
+        """Start what the demand wants; `at_risk` says why one more is needed even so."""
+        commands: list[WorkerCommand] = []
+        if self._is_enabled:
+            for lane in lanes:
+                commands += self._start_in(lane, now_seconds, at_risk)
+        return commands
+
+    def wanted(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
+        """How many workers of a lane must be awake, and the demand in workers behind it."""
+        known = self._wanted.get(lane.model)
+        if known is not None and 0 <= now_seconds - known[0] < _WANTED_SECONDS:
+            return known[1], known[2]
+        demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds) if lane.workers else 0.0
+        wanted = max(self._limits.min_workers, workers_wanted(demand_workers))
+        self._wanted[lane.model] = now_seconds, wanted, demand_workers
+        return wanted, demand_workers
+
+    def _consider_at(self, worker: Worker, at_seconds: float) -> None:
+        if at_seconds < inf:
+            self._due.push((at_seconds, worker.ready_number), worker.worker_id)
+
+    def _is_spare(self, worker: Worker, now_seconds: float) -> bool:
+        """Whether each model it serves has enough workers without it, and nobody waits for one now."""
+        if not worker.model.is_trusted(now_seconds):
+            return False
+        for lane in self._fleet.lanes_of(worker):
+            others = sum(not one.is_leaving for one in lane.workers) - 1
+            waits = any(count and tier != "flex" for tier, count in lane.queued_by_tier.items())
+            if waits or others < self.wanted(lane, now_seconds)[0]:
+                return False
+        return True
+
+    def _park(self, worker: Worker, now_seconds: float) -> Park:
+        self._fleet.parking(worker)
+        idle_seconds = now_seconds - (worker.idle_since_seconds or now_seconds)
+        saved_watts = worker.model.idle_watts - worker.model.parked_watts
+        reason = (
+            f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked, more than the "
+            f"{worker.model.start_joules:.0f} J of a start"
+        )
+        return Park(worker.worker_id, reason)
+
+    def _start_in(self, lane: Lane, now_seconds: float, at_risk: str | None) -> list[WorkerCommand]:
+        awake = sum(not worker.is_leaving for worker in lane.workers)
+        if awake == len(lane.expected_worker_ids):
+            return []
+        starting = len(self._fleet.in_phase(lane, WorkerPhase.STARTING))
+        wanted, demand_workers = self.wanted(lane, now_seconds)
+        reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
+        if wanted <= awake + starting and at_risk is not None and starting == 0:
+            wanted, reason = awake + 1, at_risk
+        commands: list[WorkerCommand] = []
+        for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
+            if not self._has_power_for(record.model.idle_watts - record.model.parked_watts):
+                break
+            self._fleet.starting(record, now_seconds)
+            commands.append(Start(record.worker_id, reason))
+        return commands
+
+    def _has_power_for(self, watts: float) -> bool:
+        cap_watts = self._limits.power_cap_watts
+        return cap_watts is None or self._fleet.predicted_watts + watts <= cap_watts

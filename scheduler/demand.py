@@ -1,0 +1,69 @@
+"""How much work arrives for one model, as a forecast of the next minute."""
+
+from math import ceil, exp
+from typing import Final
+
+from scheduler.targets import LatencyTargets
+from scheduler.worker import Worker
+
+# Two memories: the short one sees a rise in time to start a worker, the long one keeps a lull from parking it.
+_MEMORIES_SECONDS: Final = (15.0, 60.0)
+# A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
+_FULL_RATIO: Final = 0.8
+# With half of the time spent on prompts, a step may take half of the target.
+_DECODE_RATIO: Final = 0.45
+
+
+class _Rate:
+    """Tokens a second over an exponentially fading memory."""
+
+    __slots__ = ("_began_at_seconds", "_mass", "_memory_seconds", "_seen_at_seconds")
+
+    def __init__(self, memory_seconds: float) -> None:
+        self._memory_seconds = memory_seconds
+        self._mass = 0.0
+        self._seen_at_seconds = 0.0
+        self._began_at_seconds: float | None = None
+
+    def add(self, tokens: float, now_seconds: float) -> None:
+        if self._began_at_seconds is None:
+            self._began_at_seconds = self._seen_at_seconds = now_seconds
+        self._mass = self._mass * exp((self._seen_at_seconds - now_seconds) / self._memory_seconds) + tokens
+        self._seen_at_seconds = now_seconds
+
+    def at(self, now_seconds: float) -> float:
+        if self._began_at_seconds is None:
+            return 0.0
+        faded = self._mass * exp((self._seen_at_seconds - now_seconds) / self._memory_seconds)
+        # Of a memory that is not full yet only the part that is counts.
+        seen_seconds = max(1.0, now_seconds - self._began_at_seconds)
+        return faded / (self._memory_seconds * (1 - exp(-seen_seconds / self._memory_seconds)))
+
+
+class Demand:
+    """Prompt and output tokens a second that must be served soon; flex requests count once they are due."""
+
+    def __init__(self) -> None:
+        self._prompts = tuple(_Rate(memory) for memory in _MEMORIES_SECONDS)
+        self._outputs = tuple(_Rate(memory) for memory in _MEMORIES_SECONDS)
+
+    def add(self, prompt_tokens: float, output_tokens: float, now_seconds: float) -> None:
+        """A request that cannot wait has come."""
+        for rate in self._prompts:
+            rate.add(prompt_tokens, now_seconds)
+        for rate in self._outputs:
+            rate.add(output_tokens, now_seconds)
+
+    def workers(self, worker: Worker, targets: LatencyTargets, now_seconds: float) -> float:
+        """How many workers like this one all of it would keep busy all the time, within the targets."""
+        model = worker.model
+        batch = model.steps.largest_batch(_DECODE_RATIO * targets.tpot_seconds, worker.max_running_requests)
+        batch = max(1, batch)
+        prompts = max(rate.at(now_seconds) for rate in self._prompts)
+        outputs = max(rate.at(now_seconds) for rate in self._outputs)
+        return prompts * model.prefill_token_seconds + outputs * model.steps.at(batch) / batch
+
+
+def workers_wanted(demand_workers: float) -> int:
+    """How many must be awake for so much demand, in workers that it would keep busy."""
+    return ceil(demand_workers / _FULL_RATIO)

@@ -1,0 +1,96 @@
+"""Fill before spill: the fullest worker that still meets the targets, because joules per token fall with the batch.
+
+From batch 8 to batch 128 an H100 spends 4.8 times fewer joules on a token of Llama-3.1-8B, while the time between
+tokens grows 2.3-fold (ML.ENERGY Benchmark, leaderboard data v3): as long as the targets leave room, another sequence is
+cheapest where most run already, and dearest on a worker that was idle.
+"""
+
+from itertools import islice
+from typing import Final
+
+from scheduler.least_loaded import LeastLoaded
+from scheduler.placement import Hold, Placement
+from scheduler.pool import Pool
+from scheduler.request import Request
+from scheduler.targets import LatencyTargets
+from scheduler.worker import Worker
+
+# So many workers are looked at from the full end and from the empty end: a decision must not look at a thousand.
+_LOOKED_AT: Final = 8
+# What predictions may use up of the targets. The targets are of the slowest of a hundred, predictions of the mean.
+_TTFT_RATIO: Final = 0.5
+_TPOT_RATIO: Final = 0.8
+# A request that can wait leaves this much more to those that cannot: prompts come in bursts.
+_FLEX_TTFT_RATIO: Final = 0.2
+_FLEX_TPOT_RATIO: Final = 0.7
+# Enough held requests to be worth a batch of their own where no other runs: half of the way from 1 to 128 sequences, by
+# the logarithm that joules per token follow.
+_FLEX_BATCH: Final = 12
+# Above this share of its KV cache an engine soon preempts, and computes the preempted again.
+_KV_CACHE_RATIO: Final = 0.9
+
+
+class FillBeforeSpill:
+    """The policy `energy`. Where workers tell nothing that can be believed, it is least-loaded."""
+
+    parks_workers = True
+
+    def __init__(self, targets: LatencyTargets) -> None:
+        self._ttft_seconds = targets.ttft_seconds * _TTFT_RATIO
+        self._tpot_seconds = targets.tpot_seconds * _TPOT_RATIO
+        self._flex_ttft_seconds = targets.ttft_seconds * _FLEX_TTFT_RATIO
+        self._flex_tpot_seconds = targets.tpot_seconds * _FLEX_TPOT_RATIO
+        self._fallback = LeastLoaded()
+
+    def choose(self, request: Request, pool: Pool, now_seconds: float, /) -> Placement | Hold:
+        fullest = [worker for worker in islice(pool.fullest(), _LOOKED_AT) if request.may_use(worker)]
+        trusted = [worker for worker in fullest if worker.model.is_trusted(now_seconds)]
+        if not trusted:
+            return Placement(self._fallback.choose(request, pool, now_seconds).worker_id, "no_telemetry")
+        if request.may_wait:
+            return self._join_or_hold(request, trusted, pool, now_seconds)
+        for worker in trusted:
+            if self._meets_targets(worker, request, now_seconds):
+                return Placement(worker.worker_id, "fills" if worker.running_requests else "opens")
+        return self._spill(request, pool, now_seconds)
+
+    def _spill(self, request: Request, pool: Pool, now_seconds: float) -> Placement:
+        """None of the fullest will do: the emptiest that does, or else the one that is soonest."""
+        emptiest = [worker for worker in islice(pool.emptiest(), _LOOKED_AT) if request.may_use(worker)]
+        for worker in emptiest:
+            if worker.model.is_trusted(now_seconds) and self._meets_targets(worker, request, now_seconds):
+                return Placement(worker.worker_id, "spills")
+        if not emptiest:  # it failed on all of these; somewhere in the pool is one it may use
+            emptiest = [next(worker for worker in pool.emptiest() if request.may_use(worker))]
+        soonest = min(emptiest, key=lambda one: one.first_token_seconds(request.prompt_tokens, now_seconds))
+        return Placement(soonest.worker_id, "best_effort")
+
+    def _join_or_hold(
+        self, request: Request, fullest: list[Worker], pool: Pool, now_seconds: float
+    ) -> Placement | Hold:
+        for worker in fullest:
+            if worker.running_requests == 0:
+                if pool.waiting_requests < _FLEX_BATCH or pool.running_requests > 0:
+                    break
+                return Placement(worker.worker_id, "flex_forms")
+            if self._has_slack(worker, request, now_seconds):
+                return Placement(worker.worker_id, "flex_joins")
+        return Hold("flex_waits")
+
+    def _meets_targets(self, worker: Worker, request: Request, now_seconds: float) -> bool:
+        if (
+            worker.model.kv_cache_usage_ratio >= _KV_CACHE_RATIO
+            or worker.token_seconds(now_seconds) > self._tpot_seconds
+        ):
+            return False
+        waited_seconds = now_seconds - request.arrived_at_seconds
+        first_token_seconds = worker.first_token_seconds(request.prompt_tokens, now_seconds)
+        # One that has waited too long already is not helped by an empty worker: what it adds is what counts then.
+        return first_token_seconds <= max(self._ttft_seconds - waited_seconds, self._ttft_seconds / 2)
+
+    def _has_slack(self, worker: Worker, request: Request, now_seconds: float) -> bool:
+        return (
+            worker.model.kv_cache_usage_ratio < _KV_CACHE_RATIO
+            and worker.token_seconds(now_seconds) <= self._flex_tpot_seconds
+            and worker.first_token_seconds(request.prompt_tokens, now_seconds) <= self._flex_ttft_seconds
+        )
