@@ -25,6 +25,7 @@ from scheduler.targets import LatencyTargets
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
 _SECONDS_PER_HOUR: Final = 3600.0
+_MOST_GPUS: Final = 10_000  # far beyond any fleet that one scheduler serves; a slip of the finger
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,6 +115,8 @@ def _workers(given: argparse.Namespace, model: EngineModel) -> int:
         raise SimulationSettingError(
             f"--gpus is {given.gpus}, expected a multiple of {model.gpus}: one engine of {model.name} needs so many"
         )
+    if given.gpus > _MOST_GPUS:
+        raise SimulationSettingError(f"--gpus is {given.gpus}, expected at most {_MOST_GPUS}")
     return int(given.gpus) // model.gpus
 
 

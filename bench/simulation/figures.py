@@ -138,6 +138,11 @@ class RunFigures:
         return self.energy_joules / self.duration_seconds if self.duration_seconds else None
 
     @property
+    def peak_power_watts(self) -> float | None:
+        """The highest mean over one of the `moments`."""
+        return max((moment.power_watts for moment in self.moments), default=None)
+
+    @property
     def mean_awake_workers(self) -> float | None:
         gpus_per_worker = self.gpus / self.workers
         return self.awake_gpu_seconds / gpus_per_worker / self.duration_seconds if self.duration_seconds else None
@@ -157,6 +162,7 @@ class RunFigures:
             "energy_joules": self.energy_joules,
             "energy_joules_by_account": {account.value: uj / 1e6 for account, uj in self.microjoules.items()},
             "mean_power_watts": self.mean_power_watts,
+            "peak_power_watts": self.peak_power_watts,
             "joules_per_output_token": self.joules_per_output_token,
             "prompt_tokens": self.prompt_tokens,
             "output_tokens": self.output_tokens,

@@ -45,6 +45,7 @@ def _rows(runs: Sequence[RunFigures]) -> list[tuple[str, Callable[[RunFigures], 
     rows += [
         ("joules per output token", lambda run: _number(run.joules_per_output_token, 3)),
         ("mean power, watts", lambda run: _number(run.mean_power_watts, 0)),
+        ("peak power, watts", lambda run: _number(run.peak_power_watts, 0)),
         ("awake workers, mean", lambda run: _number(run.mean_awake_workers, 2)),
         ("awake GPU-hours", lambda run: f"{run.awake_gpu_seconds / 3600:,.2f}"),
         ("both targets met", lambda run: {True: "yes", False: "NO", None: "–"}[run.latency.targets_met]),

@@ -11,7 +11,7 @@ from bench.simulation.request_log import RequestLog
 from bench.simulation.workload import PlannedRequest
 from scheduler.core import Scheduler
 from scheduler.limits import SchedulerLimits
-from scheduler.policy import POLICIES, PlacementPolicy
+from scheduler.policy import POLICIES
 from scheduler.targets import LatencyTargets
 
 
@@ -56,11 +56,12 @@ def run_policy(
 ) -> PolicyRun:
     """Serve the requests with so many engines under a policy of `scheduler.policy.POLICIES`."""
     fleet = Fleet(settings.model, workers)
-    core = Scheduler(make_policy(policy, settings.targets), settings.limits, frozenset({settings.model.name}))
+    core = make_core(settings, policy)
     driver = SimulationDriver(core, fleet, DriverSettings(settings.report_seconds, gives_up))
     return PolicyRun(settings, policy, fleet, driver.run(requests))
 
 
-def make_policy(policy: str, _targets: LatencyTargets) -> PlacementPolicy:
-    """A fresh policy by its name."""
-    return POLICIES[policy]()
+def make_core(settings: StudySettings, policy: str) -> Scheduler:
+    """A fresh scheduler for the model, under a policy by its name."""
+    models = frozenset({settings.model.name})
+    return Scheduler(POLICIES[policy](settings.targets), settings.limits, models, settings.targets)

@@ -13,6 +13,9 @@ from bench.simulation.trace import TraceRequest
 from scheduler.tiers import DEFAULT, FLEX
 
 SECONDS_PER_DAY = 86_400.0
+# What a simulation gets through in an hour or so, and in a few gigabytes.
+_MOST_REQUESTS = 10_000_000
+_MOST_SECONDS = 31 * SECONDS_PER_DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def plan_requests(trace: Sequence[TraceRequest], settings: WorkloadSettings) -> 
     """The requests in order of arrival, the first at 0.
 
     Raises:
-        SimulationSettingError: no request is left.
+        SimulationSettingError: no request is left, or far too many, over far too long.
     """
     # One stream of chance for each choice, so that a share of flex traffic leaves the arrivals as they are.
     thinning, tiers = random.Random(f"{settings.seed}/thinning"), random.Random(f"{settings.seed}/tiers")
@@ -78,6 +81,11 @@ def plan_requests(trace: Sequence[TraceRequest], settings: WorkloadSettings) -> 
         planned.append(PlannedRequest(arrives_at_seconds, request.prompt_tokens, request.output_tokens, tier))
         if len(planned) == settings.limit_requests:
             break
+        if len(planned) > _MOST_REQUESTS or arrives_at_seconds > _MOST_SECONDS:
+            raise SimulationSettingError(
+                f"{len(planned)} requests over {arrives_at_seconds:.0f} s and more: expected at most {_MOST_REQUESTS} "
+                f"over {_MOST_SECONDS:.0f} s; --rate-scale, --duration-seconds and --limit-requests say how many"
+            )
     if not planned:
         raise SimulationSettingError("--duration-seconds: no request arrives in that time, expected a longer one")
     return tuple(planned)

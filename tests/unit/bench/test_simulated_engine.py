@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_accounts_make_up_all_energy_and_no_passing_instant_falls_outside() -> N
         before = 0.0 if not seen else seen[-1][0]
         seen += [(at, engine.joules_at(at)) for at in (before + (due - before) * part / 7 for part in range(1, 8))]
         engine.advance()
-    assert all(earlier[1] <= later[1] for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(earlier[1] <= later[1] for earlier, later in pairwise(seen))
     last_at_seconds = seen[-1][0]
     engine.park(last_at_seconds + 10)
     engine.start(last_at_seconds + 30)
@@ -240,7 +241,7 @@ def test_work_inside_a_jump_is_told_in_whole_passes() -> None:
     end_seconds = engine.next_event_at_seconds or 0.0
     told = [engine.work_at(end_seconds * part / 10) for part in range(2, 11)]
     assert [work.decode_tokens for work in told] == [work.steps - 1 for work in told]
-    assert all(earlier.steps < later.steps for earlier, later in zip(told, told[1:], strict=False))
+    assert all(earlier.steps < later.steps for earlier, later in pairwise(told))
     assert told[-1].steps == 201
 
 

@@ -15,18 +15,17 @@ from bench.simulation.figures import Percentiles, RunFigures, figures_of
 from bench.simulation.fleet import Fleet
 from bench.simulation.report import format_runs
 from bench.simulation.sizing import smallest, smallest_fleet
-from bench.simulation.study import PolicyRun, StudySettings, make_policy, run_policy
+from bench.simulation.study import PolicyRun, StudySettings, make_core, run_policy
 from bench.simulation.workload import PlannedRequest
 from scheduler.commands import Command, Dispatch, Park, Reject, Start
 from scheduler.core import Scheduler
 from scheduler.events import Event, RequestArrived, WorkerParked, WorkerReady, WorkerReported
+from scheduler.least_loaded import LeastLoaded
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
-from scheduler.targets import LatencyTargets
 from tests.linear_engine_model import linear_model
 
 MODEL = linear_model()
-TARGETS = LatencyTargets()
 Told = list[tuple[float, Command]]
 
 
@@ -34,7 +33,7 @@ class OneParks(Scheduler):
     """Parks `worker-1` as soon as it may after 20 s, and starts it again at 60 s."""
 
     def __init__(self) -> None:
-        super().__init__(make_policy("least-loaded", TARGETS), SchedulerLimits(), frozenset({MODEL.name}))
+        super().__init__(LeastLoaded(), SchedulerLimits(), frozenset({MODEL.name}))
         self.events: list[tuple[float, Event]] = []
         self._is_parked = False
 
@@ -65,9 +64,10 @@ def requests_of(seed: int, count: int = 300, gap_seconds: float = 0.1) -> tuple[
 def told_of(policy: str, requests: tuple[PlannedRequest, ...], limits: SchedulerLimits) -> tuple[Told, PolicyRun]:
     told: Told = []
     fleet = Fleet(MODEL, 3)
-    core = Scheduler(make_policy(policy, TARGETS), limits, frozenset({MODEL.name}))
+    settings = StudySettings(MODEL, limits=limits)
+    core = make_core(settings, policy)
     driver = SimulationDriver(core, fleet, DriverSettings(), lambda at, command: told.append((at, command)))
-    return told, PolicyRun(StudySettings(MODEL, limits=limits), policy, fleet, driver.run(requests))
+    return told, PolicyRun(settings, policy, fleet, driver.run(requests))
 
 
 def ran(policy: str, requests: tuple[PlannedRequest, ...], workers: int = 3) -> RunFigures:
