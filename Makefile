@@ -70,7 +70,7 @@ portable = { sed -E -e '/^\#/d' -e 's/^(intel-[^ ]+)$$/\1 ; platform_machine == 
 	echo 'six==1.17.0 ; python_version >= "3.12"'; } | LC_ALL=C sort
 
 # What zeus lists for its optimisers and reports; its device readers, which are all we use, need none of it.
-ZEUS_UNUSED := joblib narwhals pandas scikit-learn scipy threadpoolctl typeguard tyro
+ZEUS_UNUSED := joblib narwhals pandas scikit-learn threadpoolctl typeguard tyro
 
 lock: $(STAMPS)/tools ## Resolve requirements/*.txt anew from pyproject.toml
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && set -e; \

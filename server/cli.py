@@ -166,6 +166,14 @@ def bench_attribution(context: typer.Context) -> None:
     attribution(context.args)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def simulate(context: typer.Context) -> None:
+    """How many GPUs, how many joules, at which targets: this scheduler over simulated GPUs, fed with a trace."""
+    from bench.simulation.command import main as simulation  # noqa: PLC0415  # loads on demand
+
+    simulation(context.args)
+
+
 def main() -> NoReturn:
     """Run the command line. Whatever goes wrong is one line on stderr, never a traceback."""
     arguments = sys.argv[1:]

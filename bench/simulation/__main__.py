@@ -1,0 +1,5 @@
+"""`python -m bench.simulation`, the same as `wattline simulate`."""
+
+from bench.simulation.command import main
+
+main()
