@@ -5,20 +5,25 @@ promise about a machine: docs/gpu-model.md has the errors against measured point
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 from typing import Final
 
-from bench.simulation.calibration import CLASS_CONSTANTS, ENGINE_CONSTANTS
+from bench.simulation.batch_correction import factors_by_sequences
+from bench.simulation.calibration import CLASS_CONSTANTS, ENGINE_CALIBRATIONS
 from bench.simulation.constants import FittedConstants, step_joules_of, step_seconds_of
 from bench.simulation.engine_model import EngineModel
 from bench.simulation.errors import SimulationSettingError
 from bench.simulation.hardware import HARDWARE, Hardware
 from bench.simulation.models import MODELS, ModelSizes
 
-__all__ = ["HARDWARE", "MODELS", "engine_from", "engine_model", "engine_model_of_sizes"]
+__all__ = ["HARDWARE", "MODELS", "calibrated", "engine_from", "engine_model", "engine_model_of_sizes"]
 
 _MEMORY_RATIO: Final = 0.9  # vLLM's default --gpu-memory-utilization
 _WORKING_BYTES: Final = 4e9  # per GPU: activations, captured graphs, the CUDA context; an assumption
 _LEAST_KV_RATIO: Final = 0.2  # of usable memory, when the number of GPUs is ours to choose
+# A further sequence never shortens a step of sequences of this length; the longer they are, the less it adds.
+_LONG_CONTEXT_TOKENS: Final = 4000
 _GPUS: Final = (1, 2, 4, 8)  # tensor parallelism divides a model's heads, which come in powers of two
 # vLLM 0.11's cold starts: 37.6 s for 1.2 GB of weights and 97.6 s for 235 GB on four A100 (vLLM's article on its sleep
 # mode). On the line through both, 61 GB take 53 s where 47.4 were measured.
@@ -26,6 +31,7 @@ _START_SECONDS: Final = 37.3
 _START_SECONDS_PER_BYTE: Final = 0.257e-9
 
 
+@cache
 def engine_model(hardware: str, model: str) -> EngineModel:
     """The engine that serves a preset model: fitted to its own points where it was measured, by its sizes elsewhere.
 
@@ -34,9 +40,10 @@ def engine_model(hardware: str, model: str) -> EngineModel:
     if model not in MODELS:
         raise SimulationSettingError(f"model={model!r}: expected one of {_listed(MODELS)}, or a model's sizes")
     device, sizes = _hardware(hardware), MODELS[model]
-    own = ENGINE_CONSTANTS.get((hardware, model))
-    constants = CLASS_CONSTANTS[hardware] if own is None else own
-    return engine_from(constants, device, sizes, gpus=sizes.gpus.get(hardware), measured=own is not None)
+    gpus, own = sizes.gpus.get(hardware), ENGINE_CALIBRATIONS.get((hardware, model))
+    if own is None:
+        return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus)
+    return calibrated(engine_from(own.constants, device, sizes, gpus=gpus), own.seconds_factors)
 
 
 def engine_model_of_sizes(  # each is one of the sizes that describe a model
@@ -66,12 +73,10 @@ def engine_model_of_sizes(  # each is one of the sizes that describe a model
         raise SimulationSettingError(f"active_parameters={active_parameters!r}: expected at most {parameters!r}")
     name = f"{parameters / 1e9:g}b"
     sizes = ModelSizes(name, parameters, weight_bytes, kv_bytes_per_token, active_parameters)
-    return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus, measured=False)
+    return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus)
 
 
-def engine_from(
-    constants: FittedConstants, hardware: Hardware, sizes: ModelSizes, *, gpus: int | None, measured: bool
-) -> EngineModel:
+def engine_from(constants: FittedConstants, hardware: Hardware, sizes: ModelSizes, *, gpus: int | None) -> EngineModel:
     """The engine that these constants make of a model on a GPU. Raises `SimulationSettingError` where it cannot fit."""
     count = _fewest_gpus(hardware, sizes) if gpus is None else gpus
     kv_bytes = _kv_bytes(hardware, sizes, count)
@@ -95,8 +100,17 @@ def engine_from(
         seconds=step_seconds_of(constants, hardware, sizes, count),
         joules=step_joules_of(constants, sizes, count),
         untouched_ratio=1.0 - active / sizes.parameters,
-        measured=measured,
     )
+
+
+def calibrated(engine: EngineModel, seconds_factors: tuple[float, ...]) -> EngineModel:
+    """The engine with what was measured of its step time beyond its constants."""
+
+    def seconds(sequences: int) -> float:
+        context = min(_LONG_CONTEXT_TOKENS * sequences, engine.kv_capacity_tokens)
+        return engine.step_seconds(sequences, context)
+
+    return replace(engine, measured=True, seconds_by_batch=factors_by_sequences(seconds_factors, seconds))
 
 
 def _hardware(name: str) -> Hardware:
