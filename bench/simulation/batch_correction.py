@@ -14,7 +14,7 @@ BATCHES: Final = tuple(2**power for power in range(3, 12))  # 8 to 2,048: what w
 def factors_by_sequences(factors: tuple[float, ...], seconds: Callable[[int], float]) -> tuple[float, ...]:
     """The factor for every number of sequences from 0 to the largest of `BATCHES`, of those given for `BATCHES`.
 
-    It is raised wherever a further sequence would otherwise make the step shorter than `seconds` has it.
+    `seconds` is the uncorrected step. A factor is raised where a further sequence would otherwise shorten it.
     """
     table = [_interpolated(factors, 0)]
     before = seconds(1)

@@ -17,13 +17,11 @@ from bench.simulation.errors import SimulationSettingError
 from bench.simulation.hardware import HARDWARE, Hardware
 from bench.simulation.models import MODELS, ModelSizes
 
-__all__ = ["HARDWARE", "MODELS", "calibrated", "engine_from", "engine_model", "engine_model_of_sizes"]
+__all__ = ["HARDWARE", "MODELS", "calibrated", "engine_from", "engine_model", "engine_model_of_sizes", "hardware_named"]
 
 _MEMORY_RATIO: Final = 0.9  # vLLM's default --gpu-memory-utilization
 _WORKING_BYTES: Final = 4e9  # per GPU: activations, captured graphs, the CUDA context; an assumption
 _LEAST_KV_RATIO: Final = 0.2  # of usable memory, when the number of GPUs is ours to choose
-# A further sequence never shortens a step of sequences of this length; the longer they are, the less it adds.
-_LONG_CONTEXT_TOKENS: Final = 4000
 _GPUS: Final = (1, 2, 4, 8)  # tensor parallelism divides a model's heads, which come in powers of two
 # vLLM 0.11's cold starts: 37.6 s for 1.2 GB of weights and 97.6 s for 235 GB on four A100 (vLLM's article on its sleep
 # mode). On the line through both, 61 GB take 53 s where 47.4 were measured.
@@ -39,7 +37,7 @@ def engine_model(hardware: str, model: str) -> EngineModel:
     """
     if model not in MODELS:
         raise SimulationSettingError(f"model={model!r}: expected one of {_listed(MODELS)}, or a model's sizes")
-    device, sizes = _hardware(hardware), MODELS[model]
+    device, sizes = hardware_named(hardware), MODELS[model]
     gpus, own = sizes.gpus.get(hardware), ENGINE_CALIBRATIONS.get((hardware, model))
     if own is None:
         return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus)
@@ -59,7 +57,7 @@ def engine_model_of_sizes(  # each is one of the sizes that describe a model
     `active_parameters` is what a token passes through in a mixture of experts. Raises `SimulationSettingError` for
     sizes that make no sense, or that the GPUs cannot hold.
     """
-    device = _hardware(hardware)
+    device = hardware_named(hardware)
     for key, value in (
         ("parameters", parameters),
         ("weight_bytes", weight_bytes),
@@ -105,15 +103,13 @@ def engine_from(constants: FittedConstants, hardware: Hardware, sizes: ModelSize
 
 def calibrated(engine: EngineModel, seconds_factors: tuple[float, ...]) -> EngineModel:
     """The engine with what was measured of its step time beyond its constants."""
-
-    def seconds(sequences: int) -> float:
-        context = min(_LONG_CONTEXT_TOKENS * sequences, engine.kv_capacity_tokens)
-        return engine.step_seconds(sequences, context)
-
-    return replace(engine, measured=True, seconds_by_batch=factors_by_sequences(seconds_factors, seconds))
+    # Without context a further sequence adds least, in proportion.
+    table = factors_by_sequences(seconds_factors, lambda sequences: engine.step_seconds(sequences, 0))
+    return replace(engine, measured=True, seconds_by_batch=table)
 
 
-def _hardware(name: str) -> Hardware:
+def hardware_named(name: str) -> Hardware:
+    """The class of that name. Raises `SimulationSettingError` for one that is not in `HARDWARE`."""
     if name not in HARDWARE:
         raise SimulationSettingError(f"gpu={name!r}: expected one of {_listed(HARDWARE)}")
     return HARDWARE[name]

@@ -19,10 +19,11 @@ from typing import Final
 from bench.simulation.calibration import CLASS_CONSTANTS, ENGINE_CALIBRATIONS
 from bench.simulation.constants import EngineCalibration, FittedConstants
 from bench.simulation.engine_model import EngineModel
+from bench.simulation.errors import SimulationSettingError
 from bench.simulation.fit import fit_class, fit_engine
-from bench.simulation.hardware import HARDWARE
+from bench.simulation.hardware import H100
 from bench.simulation.points_file import MeasuredPoint, read_points
-from bench.simulation.presets import calibrated, engine_from
+from bench.simulation.presets import calibrated, engine_from, hardware_named
 from bench.simulation.serving_point import serving_point
 from bench.simulation.sizes_of_points import sizes_of
 
@@ -49,17 +50,18 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """One table per question, of one line per model and hardware class."""
+    """One table per question, one line per model and hardware class; `left_out` says what no engine can be made of."""
 
     other_rows: tuple[Errors, ...]
     other_rows_swapped: tuple[Errors, ...]
     other_models: tuple[Errors, ...]
     as_shipped: tuple[Errors, ...]
+    left_out: tuple[str, ...]
 
 
 def validate(points: Sequence[MeasuredPoint]) -> Validation:
     """Fits and checks. A model with fewer than two rows has no other rows, one that is alone on its class no others."""
-    groups = _groups(points)
+    groups, left_out = _groups(points)
     return Validation(
         other_rows=_other_rows(groups, fitted_half=0),
         other_rows_swapped=_other_rows(groups, fitted_half=1),
@@ -68,17 +70,24 @@ def validate(points: Sequence[MeasuredPoint]) -> Validation:
             _errors(group, ENGINE_CALIBRATIONS.get((hardware, model)) or CLASS_CONSTANTS[hardware])
             for (model, hardware), group in groups.items()
         ),
+        left_out=left_out,
     )
 
 
 _Groups = dict[tuple[str, str], list[MeasuredPoint]]
 
 
-def _groups(points: Iterable[MeasuredPoint]) -> _Groups:
+def _groups(points: Iterable[MeasuredPoint]) -> tuple[_Groups, tuple[str, ...]]:
     groups: _Groups = {}
+    left_out: dict[str, None] = {}
     for point in points:
-        groups.setdefault((point.model, point.hardware), []).append(point)
-    return groups
+        try:
+            _engine(point, CLASS_CONSTANTS.get(point.hardware, CLASS_CONSTANTS[H100.name]))
+        except SimulationSettingError as error:
+            left_out[f"{point.model} on {point.hardware}: {error}"] = None
+        else:
+            groups.setdefault((point.model, point.hardware), []).append(point)
+    return groups, tuple(left_out)
 
 
 def _other_rows(groups: _Groups, *, fitted_half: int) -> tuple[Errors, ...]:
@@ -103,7 +112,7 @@ def _other_models(groups: _Groups) -> tuple[Errors, ...]:
 
 
 def _engine(point: MeasuredPoint, known: FittedConstants | EngineCalibration) -> EngineModel:
-    device, sizes = HARDWARE[point.hardware], sizes_of(point)
+    device, sizes = hardware_named(point.hardware), sizes_of(point)
     if isinstance(known, FittedConstants):
         return engine_from(known, device, sizes, gpus=point.gpus)
     return calibrated(engine_from(known.constants, device, sizes, gpus=point.gpus), known.seconds_factors)
@@ -138,6 +147,7 @@ def format_validation(result: Validation) -> str:
         if limit is not None:
             lines.append(f"  * over {100 * limit:.0f} %")
         lines.append("")
+    lines += [f"Left out: {reason}" for reason in result.left_out]
     return "\n".join(lines)
 
 
@@ -149,7 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="measured serving points, CSV")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
-    result = validate(read_points(given.data))
+    try:
+        result = validate(read_points(given.data))
+    except SimulationSettingError as error:
+        parser.error(str(error))
     print(json.dumps(asdict(result), indent=2) if given.json else format_validation(result))
 
 
