@@ -9,6 +9,7 @@ single points that no smooth curve meets from bending it.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from scipy.optimize import least_squares
 from bench.simulation.batch_correction import BATCHES
 from bench.simulation.constants import EngineCalibration, FittedConstants
 from bench.simulation.hardware import HARDWARE
-from bench.simulation.models import ModelSizes
 from bench.simulation.points_file import MeasuredPoint, read_points
 from bench.simulation.presets import engine_from
 from bench.simulation.serving_point import ServingPoint, serving_point
@@ -112,8 +112,7 @@ def fit_engine(points: Sequence[MeasuredPoint], of_class: FittedConstants) -> En
 def _fit(points: Sequence[MeasuredPoint], start: FittedConstants, spread: FittedConstants) -> FittedConstants:
     names = list(asdict(start))
     at, widths = np.array(list(asdict(start).values())), np.array(list(asdict(spread).values()))
-    models = {point.model: sizes_of(point) for point in points}
-    counts = {model: sum(point.model == model for point in points) for model in models}
+    counts = Counter(point.model for point in points)
     weights = np.repeat([(_EVEN_POINTS / counts[point.model]) ** 0.5 for point in points], 3)
 
     most = np.full(len(names), np.inf)
@@ -124,7 +123,7 @@ def _fit(points: Sequence[MeasuredPoint], start: FittedConstants, spread: Fitted
         return FittedConstants(**dict(zip(names, (at * np.exp(moves * widths)).tolist(), strict=True)))
 
     def residuals(moves: FloatArray) -> FloatArray:
-        misses = weights * _misses(points, models, constants(moves)) / _NOISE
+        misses = weights * _misses(points, constants(moves)) / _NOISE
         robust = np.sign(misses) * np.sqrt(2 * (np.sqrt(1 + misses * misses) - 1))
         return np.concatenate([robust, moves])
 
@@ -136,8 +135,7 @@ def _fit_factors(points: Sequence[MeasuredPoint], constants: FittedConstants) ->
 
     The seconds of a step are seen twice, in joules per token over watts and in the time between tokens.
     """
-    models = {point.model: sizes_of(point) for point in points}
-    watts, joules, inter_token = _misses(points, models, constants).reshape(-1, 3).T
+    watts, joules, inter_token = _misses(points, constants).reshape(-1, 3).T
     knots, unit = np.log(BATCHES), np.eye(len(BATCHES))
     places = np.log([point.work.sequences for point in points])
     hats = np.stack([np.interp(places, knots, hat) for hat in unit], axis=1)
@@ -147,13 +145,11 @@ def _fit_factors(points: Sequence[MeasuredPoint], constants: FittedConstants) ->
     return tuple(np.exp(logarithms).tolist())
 
 
-def _misses(
-    points: Sequence[MeasuredPoint], models: Mapping[str, ModelSizes], constants: FittedConstants
-) -> FloatArray:
+def _misses(points: Sequence[MeasuredPoint], constants: FittedConstants) -> FloatArray:
     """Logarithms of predicted over measured, three a point."""
     predicted: list[ServingPoint] = []
     for point in points:
-        engine = engine_from(constants, HARDWARE[point.hardware], models[point.model], gpus=point.gpus)
+        engine = engine_from(constants, HARDWARE[point.hardware], sizes_of(point), gpus=point.gpus)
         predicted.append(serving_point(engine, point.work))
     figures = np.array([_figures(point) for point in predicted])
     measured = np.array([_figures(point.measured) for point in points])

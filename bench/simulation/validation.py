@@ -120,9 +120,12 @@ def _engine(point: MeasuredPoint, known: FittedConstants | EngineCalibration) ->
 
 def _errors(points: Sequence[MeasuredPoint], known: FittedConstants | EngineCalibration) -> Errors:
     first, sums = points[0], [0.0, 0.0, 0.0]
-    engines = {point.gpus: _engine(point, known) for point in points}
+    engines = {(point.gpus, point.precision): _engine(point, known) for point in points}
     for point in points:
-        predicted, measured = asdict(serving_point(engines[point.gpus], point.work)), asdict(point.measured)
+        predicted, measured = (
+            asdict(serving_point(engines[point.gpus, point.precision], point.work)),
+            asdict(point.measured),
+        )
         for at, name in enumerate(measured):
             sums[at] += abs(predicted[name] / measured[name] - 1)
     return Errors(first.model, first.hardware, len(points), *(each / len(points) for each in sums))
