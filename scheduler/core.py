@@ -62,7 +62,7 @@ class Scheduler:
         self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
         self._lengths = Lengths()
-        self._placer = Placer(policy, limits, self._fleet, self._awake, self._lengths)
+        self._placer = Placer(policy, limits, self._fleet, self._awake)
         self._waiting = self._placer.waiting
         self._notices = Notices(self._targets)
         self._arrivals = 0
@@ -160,7 +160,7 @@ class Scheduler:
         if refusal is not None:
             return [refusal]
         self._arrivals += 1
-        if not request.may_wait:
+        if request.is_due:
             self._placer.now_due(request, lane, now_seconds)
         dispatch = self._placer.place(request, lane, now_seconds) if lane.is_empty and len(lane.pool) else None
         self._requests[arrival.request_id] = request
@@ -181,7 +181,6 @@ class Scheduler:
             start_seconds = 0.0 if lane is None or lane.workers else self._fleet.start_seconds(lane)
             slack_seconds = 2 * self._targets.ttft_seconds + start_seconds
             due_at_seconds = min(due_at_seconds, arrival.deadline_at_seconds - slack_seconds)
-        is_patient = arrival.tier == FLEX and self._policy.parks_workers
         return Request(
             arrival=arrival,
             arrival_number=self._arrivals,
@@ -189,7 +188,9 @@ class Scheduler:
             order_at_seconds=order_at_seconds,
             due_at_seconds=due_at_seconds,
             prompt_tokens=prompt_tokens,
-            may_wait=is_patient and due_at_seconds > now_seconds,
+            output_tokens=self._lengths.output_tokens(arrival.model, arrival.tenant, arrival.max_output_tokens),
+            is_due=arrival.tier != FLEX or due_at_seconds <= now_seconds,
+            is_holdable=self._policy.parks_workers,
         )
 
     def _queue_arrival(self, request: Request, lane: Lane, now_seconds: float) -> list[Command]:
@@ -232,7 +233,6 @@ class Scheduler:
         lane = self._lane_of(request)
         worker = self._placer.leave(request, lane, now_seconds)
         request.avoid_last_worker()
-        request.may_wait = False  # it was its turn already
         self._enqueue(request, lane, now_seconds)
         commands: list[Command] = []
         if (refusal := self._hopeless(request.arrival, lane, now_seconds)) is not None:

@@ -38,6 +38,7 @@ class FillBeforeSpill:
     def __init__(self, targets: LatencyTargets) -> None:
         self._ttft_seconds = targets.ttft_seconds * _TTFT_RATIO
         self._tpot_seconds = targets.tpot_seconds * _TPOT_RATIO
+        self._target_tpot_seconds = targets.tpot_seconds
         self._flex_ttft_seconds = targets.ttft_seconds * _FLEX_TTFT_RATIO
         self._flex_tpot_seconds = targets.tpot_seconds * _FLEX_TPOT_RATIO
         self._fallback = LeastLoaded()
@@ -78,14 +79,16 @@ class FillBeforeSpill:
         return Hold("flex_waits")
 
     def _meets_targets(self, worker: Worker, request: Request, now_seconds: float) -> bool:
-        if (
-            worker.model.kv_cache_usage_ratio >= _KV_CACHE_RATIO
-            or worker.token_seconds(now_seconds) > self._tpot_seconds
+        model, running = worker.model, worker.running_requests
+        if model.kv_cache_usage_ratio >= _KV_CACHE_RATIO or worker.token_seconds(now_seconds) > self._tpot_seconds:
+            return False
+        first_token_seconds = worker.first_token_seconds(request.prompt_tokens, now_seconds)
+        if running and first_token_seconds > model.stall_budget_seconds(
+            running, request.output_tokens, self._target_tpot_seconds
         ):
             return False
-        waited_seconds = now_seconds - request.arrived_at_seconds
-        first_token_seconds = worker.first_token_seconds(request.prompt_tokens, now_seconds)
         # One that has waited too long already is not helped by an empty worker: what it adds is what counts then.
+        waited_seconds = now_seconds - request.arrived_at_seconds
         return first_token_seconds <= max(self._ttft_seconds - waited_seconds, self._ttft_seconds / 2)
 
     def _has_slack(self, worker: Worker, request: Request, now_seconds: float) -> bool:

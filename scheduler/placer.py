@@ -11,7 +11,6 @@ from scheduler.commands import Dispatch
 from scheduler.errors import PolicyError
 from scheduler.fleet import Fleet
 from scheduler.lane import Lane
-from scheduler.lengths import Lengths
 from scheduler.limits import SchedulerLimits
 from scheduler.placement import Hold, Placement, PlacementPolicy
 from scheduler.request import Request
@@ -27,16 +26,13 @@ _FLEX_POWER_RATIO: Final = 0.9
 class Placer:
     """Works on what it is handed; `running_requests` counts the places taken, on workers that are lost too."""
 
-    def __init__(
-        self, policy: PlacementPolicy, limits: SchedulerLimits, fleet: Fleet, awake: Awake, lengths: Lengths
-    ) -> None:
+    def __init__(self, policy: PlacementPolicy, limits: SchedulerLimits, fleet: Fleet, awake: Awake) -> None:
         self.waiting = WaitingList()
         self.running_requests = 0
         self._policy = policy
         self._power_cap_watts = limits.power_cap_watts
         self._fleet = fleet
         self._awake = awake
-        self._lengths = lengths
 
     def fill(self, lanes: Iterable[Lane], requests: Mapping[str, Request], now_seconds: float) -> list[Dispatch]:
         """Place what waits in `lanes`, in its order, until nothing there has room or the first is held."""
@@ -74,7 +70,7 @@ class Placer:
         lane.held_reason = None
         reason = "retry" if request.was_dispatched else placement.reason
         request.advance(Dispatch)
-        if request.may_wait:
+        if not request.is_due:
             self.now_due(request, lane, now_seconds)
         worker.expect_prefill(request.prompt_tokens, now_seconds)
         request.place_on(worker)
@@ -89,10 +85,8 @@ class Placer:
 
     def now_due(self, request: Request, lane: Lane, now_seconds: float) -> None:
         """The request cannot wait any more, or need not: it counts as demand from now on."""
-        request.may_wait = False
-        arrival = request.arrival
-        output_tokens = self._lengths.output_tokens(arrival.model, arrival.tenant, arrival.max_output_tokens)
-        lane.demand.add(request.prompt_tokens, output_tokens, now_seconds)
+        request.is_due = True
+        lane.demand.add(request.prompt_tokens, request.output_tokens, now_seconds)
 
     def lanes_with_room_after(self, worker: Worker) -> list[Lane]:
         """Where a place that was given back on `worker` may let somebody in: under a power cap, anywhere."""

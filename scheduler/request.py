@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from scheduler.errors import ProtocolError
 from scheduler.events import RequestArrived
 from scheduler.lifecycle import RequestState, next_state
-from scheduler.tiers import FLEX, TIERS
+from scheduler.tiers import DEFAULT, FLEX, TIERS
 from scheduler.worker import Worker
 
 
@@ -14,9 +14,10 @@ class Request:
     """A request that is queued or running.
 
     `arrival_number` counts arrivals. `order_at_seconds` is its own deadline, or the end of its patience: of requests of
-    one rank the earliest goes first. Both survive a retry. `prompt_tokens` are counted or predicted. `may_wait` is true
-    while it may be held back though there is room, until `due_at_seconds`. `worker` is the generation it runs on, None
-    while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
+    one rank the earliest goes first. Both survive a retry. `prompt_tokens` are counted or predicted, `output_tokens`
+    predicted. `is_due` is false while it is one that can wait, until `due_at_seconds` or its turn; under a policy that
+    holds requests, `is_holdable`, it may be held back so long though there is room. `worker` is the generation it runs
+    on, None while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
     `avoided_ready_numbers` are those of the workers which failed it: one that reports ready anew has another number.
     """
 
@@ -26,7 +27,9 @@ class Request:
     order_at_seconds: float
     due_at_seconds: float
     prompt_tokens: int
-    may_wait: bool
+    output_tokens: float
+    is_due: bool
+    is_holdable: bool
     state: RequestState = RequestState.ABSENT
     worker: Worker | None = None
     ready_number: int | None = None
@@ -36,9 +39,13 @@ class Request:
     @property
     def order(self) -> tuple[int, float, int]:
         """Its place among those that wait: tier, deadline, arrival. A flex request that is due counts as default."""
-        is_due_flex = self.arrival.tier == FLEX and not self.may_wait
-        rank = TIERS["default"] if is_due_flex else TIERS.get(self.arrival.tier, TIERS["default"])
-        return rank, self.order_at_seconds, self.arrival_number
+        tier = DEFAULT if self.arrival.tier == FLEX and self.is_due else self.arrival.tier
+        return TIERS.get(tier, TIERS[DEFAULT]), self.order_at_seconds, self.arrival_number
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it may be held back though there is room."""
+        return self.is_holdable and not self.is_due
 
     @property
     def was_dispatched(self) -> bool:

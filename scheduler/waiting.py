@@ -24,7 +24,7 @@ class WaitingList:
             self.pace.queue_formed()
         request_id = request.arrival.request_id
         self._expiries.push((expires_at_seconds, request.arrival_number), request_id)
-        if request.may_wait:
+        if not request.is_due:
             self._dues.push((request.due_at_seconds, request.arrival_number), request_id)
 
     def remove(self, request: Request) -> None:

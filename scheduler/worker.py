@@ -5,7 +5,7 @@ placed on, so whatever is reported late about the old generation changes only a 
 """
 
 from dataclasses import dataclass, field
-from math import exp
+from math import exp, sqrt
 from typing import Final
 
 from scheduler.events import WorkerReady, WorkerReported
@@ -13,6 +13,8 @@ from scheduler.worker_model import WorkerModel
 
 # The share of the time spent on prompts is a mean over about as long as an answer takes.
 _PREFILL_MEMORY_SECONDS: Final = 5.0
+# The targets are of the slowest of a hundred.
+_DEVIATIONS: Final = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +40,8 @@ class Worker:
     prefilled_at_seconds: float = 0.0
     """When the prompts it was sent so far will have been computed, as predicted."""
     _prefill_ratio: float = 0.0
-    _prefill_ratio_at_seconds: float = 0.0
+    _prefill_variance: float = 0.0
+    _prefill_seen_at_seconds: float = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -61,20 +64,32 @@ class Worker:
         model = self.model
         seconds = model.prefill_seconds(prompt_tokens, self.running_requests)
         self.prefilled_at_seconds = max(self.prefilled_at_seconds, now_seconds) + seconds
-        busy_seconds = prompt_tokens * model.prefill_token_seconds
-        self._prefill_ratio = self.prefill_ratio(now_seconds) + busy_seconds / _PREFILL_MEMORY_SECONDS
-        self._prefill_ratio_at_seconds = now_seconds
+        share = prompt_tokens * model.prefill_token_seconds / _PREFILL_MEMORY_SECONDS
+        faded = exp((self._prefill_seen_at_seconds - now_seconds) / _PREFILL_MEMORY_SECONDS)
+        self._prefill_ratio = self._prefill_ratio * faded + share
+        # Prompts that come by chance (Poisson): what n of them add up to varies by the sum of their squares.
+        self._prefill_variance = self._prefill_variance * faded * faded + share * share
+        self._prefill_seen_at_seconds = now_seconds
 
     def prefill_ratio(self, now_seconds: float) -> float:
         """The share of its time that goes to prompts just now; above 1 where they come faster than it computes them."""
-        return self._prefill_ratio * exp((self._prefill_ratio_at_seconds - now_seconds) / _PREFILL_MEMORY_SECONDS)
+        return self._prefill_ratio * exp((self._prefill_seen_at_seconds - now_seconds) / _PREFILL_MEMORY_SECONDS)
+
+    def backlog_seconds(self, now_seconds: float) -> float:
+        """How long the prompts it was sent already will keep it, as predicted."""
+        return max(0.0, self.prefilled_at_seconds - now_seconds)
 
     def first_token_seconds(self, prompt_tokens: float, now_seconds: float) -> float:
         """From now until a prompt sent here now has its first token, as predicted."""
         model, running = self.model, self.running_requests
-        backlog_seconds = max(0.0, self.prefilled_at_seconds - now_seconds)
-        return backlog_seconds + model.prefill_seconds(prompt_tokens, running) + model.steps.at(running)
+        prefill_seconds = model.prefill_seconds(prompt_tokens, running)
+        return self.backlog_seconds(now_seconds) + prefill_seconds + model.steps.at(running)
 
     def token_seconds(self, now_seconds: float) -> float:
-        """From token to token with one more request running, as predicted; prompts stretch it by their share."""
-        return self.model.steps.at(self.running_requests + 1) / max(0.05, 1.0 - self.prefill_ratio(now_seconds))
+        """From token to token with one more request running, where more prompts than usual come meanwhile.
+
+        Steps that compute prompts stretch it by their share of the time, taken two standard deviations high.
+        """
+        faded = exp((self._prefill_seen_at_seconds - now_seconds) / _PREFILL_MEMORY_SECONDS)
+        prefill_ratio = faded * (self._prefill_ratio + _DEVIATIONS * sqrt(self._prefill_variance))
+        return self.model.steps.at(self.running_requests + 1) / max(0.05, 1.0 - prefill_ratio)

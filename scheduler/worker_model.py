@@ -26,6 +26,7 @@ _KNOWN_STRETCHES: Final = 3
 # vLLM's smallest budget of tokens for one step of online serving: a longer prompt takes several steps, and each of them
 # decodes too.
 _CHUNK_TOKENS: Final = 2048
+_SHORT_RATIO: Final = 0.25
 
 
 class WorkerModel:
@@ -97,6 +98,20 @@ class WorkerModel:
     def prefill_seconds(self, prompt_tokens: float, batch: float) -> float:
         """How long the engine takes to compute a prompt among `batch` sequences that go on decoding meanwhile."""
         return prompt_tokens * (self.prefill_token_seconds + self.steps.at(batch) / _CHUNK_TOKENS)
+
+    def stall_budget_seconds(self, batch: float, output_tokens: float, target_seconds: float) -> float:
+        """For how long prompts may hold up short answers, so that their mean time between tokens stays in the target.
+
+        While prompts wait, each step takes a chunk of them and gives each answer one token. An answer all of whose
+        tokens fall into such steps is as slow as they are; the fraction of its tokens that may do so follows from the
+        target. A short answer is taken to have a quarter of the expected tokens.
+        """
+        decode_seconds = self.steps.at(batch)
+        chunk_seconds = decode_seconds + _CHUNK_TOKENS * self.prefill_token_seconds
+        if chunk_seconds <= target_seconds or decode_seconds >= target_seconds:
+            return inf
+        ratio = (target_seconds - decode_seconds) / (chunk_seconds - decode_seconds)
+        return chunk_seconds * ratio * output_tokens * _SHORT_RATIO
 
     def watts(self, running_requests: int) -> float:
         """Predicted power with so many requests running."""

@@ -174,6 +174,18 @@ def simulate(context: typer.Context) -> None:
     simulation(context.args)
 
 
+@bench_app.command(
+    "gpu-model", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_gpu_model(context: typer.Context) -> None:
+    """How near the simulator's GPU model comes to measured points that it was not fitted to."""
+    if importlib.util.find_spec("scipy") is None:
+        raise StartError("bench gpu-model needs scipy: install Wattline's extra `bench`")
+    from bench.simulation.validation import main as gpu_model  # noqa: PLC0415  # benchmarks load on demand
+
+    gpu_model(context.args)
+
+
 def main() -> NoReturn:
     """Run the command line. Whatever goes wrong is one line on stderr, never a traceback."""
     arguments = sys.argv[1:]

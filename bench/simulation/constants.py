@@ -33,6 +33,14 @@ class FittedConstants:
     limit_ratio: float
 
 
+@dataclass(frozen=True, slots=True)
+class EngineCalibration:
+    """What is known of one model on one hardware class beyond its sizes; `seconds_factors` are for `BATCHES`."""
+
+    constants: FittedConstants
+    seconds_factors: tuple[float, ...]
+
+
 def step_seconds_of(constants: FittedConstants, hardware: Hardware, sizes: ModelSizes, gpus: int) -> StepSeconds:
     """Memory and arithmetic scale with the GPUs; the host's work, and what they say to each other, do not."""
     layers = _layers(sizes)

@@ -7,9 +7,12 @@ engine follows from them in `presets.py`. The form, where it comes from and its 
 from dataclasses import dataclass
 from typing import Final
 
+from bench.simulation.batch_correction import BATCHES
+
 # How sharply power bends into the limit: at 1 it creeps towards it from the start, at infinity it hits it. 4 to 10 fit
 # the measured points about equally well.
 _BEND: Final = 8.0
+_LARGEST_BATCH: Final = BATCHES[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class EngineModel:
     `parked_watts` has the process stopped, `start_watts` is the mean while it starts; power saturates at
     `limit_watts`. `untouched_ratio` is the share of the weights that one token leaves unread: 0 but for mixtures of
     experts. `measured` says that the figures were fitted to points of this very model on this very hardware; where it
-    is false they follow from sizes.
+    is false they follow from sizes. `seconds_by_batch` are factors on decoding for
+    0, 1, 2 ... sequences, or none; the last is for all beyond (see `batch_correction.py`).
     """
 
     name: str
@@ -66,6 +70,7 @@ class EngineModel:
     measured: bool = False
     max_sequences: int = 256
     max_batched_tokens: int = 2048
+    seconds_by_batch: tuple[float, ...] = ()
 
     def step_seconds(
         self,
@@ -93,7 +98,10 @@ class EngineModel:
         device = (weights * weights + products * products) ** 0.5 + cost.per_context_token * context_tokens
         host = cost.launch + cost.per_sequence * sequences
         prefill = cost.per_token * prefill_tokens + cost.per_pair * prefill_context_tokens
-        return (device * device + host * host) ** 0.5 + prefill  # type: ignore[no-any-return]  # float ** is Any
+        decode = (device * device + host * host) ** 0.5
+        if self.seconds_by_batch:
+            decode *= self.seconds_by_batch[int(sequences) if sequences < _LARGEST_BATCH else -1]
+        return decode + prefill  # type: ignore[no-any-return]  # float ** is Any
 
     def step_watts(
         self,

@@ -9,6 +9,7 @@ single points that no smooth curve meets from bending it.
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from bench.simulation.constants import FittedConstants
+from bench.simulation.batch_correction import BATCHES
+from bench.simulation.constants import EngineCalibration, FittedConstants
 from bench.simulation.hardware import HARDWARE
-from bench.simulation.models import ModelSizes
 from bench.simulation.points_file import MeasuredPoint, read_points
 from bench.simulation.presets import engine_from
 from bench.simulation.serving_point import ServingPoint, serving_point
@@ -69,6 +70,9 @@ _ENGINE_SPREAD: Final = replace(
     FittedConstants(**dict.fromkeys(asdict(EXPECTED), 0.5)), flops_ratio=0.25, limit_ratio=0.03
 )
 _NOISE: Final = 0.05  # of a measured figure, as a ratio: a board's power sensor alone is ±5 % (arXiv 2312.02741)
+# How strongly a factor is drawn to 1 and to its neighbours, against the weight of one point.
+_SMALLNESS: Final = 0.05
+_SMOOTHNESS: Final = 0.1
 _EVEN_POINTS: Final = 8.0  # every model weighs as much as this many points, however many it has
 
 
@@ -77,7 +81,7 @@ class Calibration:
     """Constants by hardware class, and by hardware class and model."""
 
     classes: Mapping[str, FittedConstants]
-    engines: Mapping[tuple[str, str], FittedConstants]
+    engines: Mapping[tuple[str, str], EngineCalibration]
 
 
 def fit_all(points: Iterable[MeasuredPoint]) -> Calibration:
@@ -99,16 +103,16 @@ def fit_class(points: Sequence[MeasuredPoint]) -> FittedConstants:
     return _fit(points, EXPECTED, _CLASS_SPREAD)
 
 
-def fit_engine(points: Sequence[MeasuredPoint], of_class: FittedConstants) -> FittedConstants:
-    """The constants of one model on one hardware class."""
-    return _fit(points, of_class, _ENGINE_SPREAD)
+def fit_engine(points: Sequence[MeasuredPoint], of_class: FittedConstants) -> EngineCalibration:
+    """The constants of one model on one hardware class, and factors for what they leave unexplained."""
+    constants = _fit(points, of_class, _ENGINE_SPREAD)
+    return EngineCalibration(constants, _fit_factors(points, constants))
 
 
 def _fit(points: Sequence[MeasuredPoint], start: FittedConstants, spread: FittedConstants) -> FittedConstants:
     names = list(asdict(start))
     at, widths = np.array(list(asdict(start).values())), np.array(list(asdict(spread).values()))
-    models = {point.model: sizes_of(point) for point in points}
-    counts = {model: sum(point.model == model for point in points) for model in models}
+    counts = Counter(point.model for point in points)
     weights = np.repeat([(_EVEN_POINTS / counts[point.model]) ** 0.5 for point in points], 3)
 
     most = np.full(len(names), np.inf)
@@ -119,20 +123,33 @@ def _fit(points: Sequence[MeasuredPoint], start: FittedConstants, spread: Fitted
         return FittedConstants(**dict(zip(names, (at * np.exp(moves * widths)).tolist(), strict=True)))
 
     def residuals(moves: FloatArray) -> FloatArray:
-        misses = weights * _misses(points, models, constants(moves)) / _NOISE
+        misses = weights * _misses(points, constants(moves)) / _NOISE
         robust = np.sign(misses) * np.sqrt(2 * (np.sqrt(1 + misses * misses) - 1))
         return np.concatenate([robust, moves])
 
     return constants(least_squares(residuals, np.zeros(len(names)), bounds=(-np.inf, most)).x)
 
 
-def _misses(
-    points: Sequence[MeasuredPoint], models: Mapping[str, ModelSizes], constants: FittedConstants
-) -> FloatArray:
+def _fit_factors(points: Sequence[MeasuredPoint], constants: FittedConstants) -> tuple[float, ...]:
+    """Ridge regression on hats at `BATCHES`: neighbours are drawn together, all are drawn to 1.
+
+    The seconds of a step are seen twice, in joules per token over watts and in the time between tokens.
+    """
+    watts, joules, inter_token = _misses(points, constants).reshape(-1, 3).T
+    knots, unit = np.log(BATCHES), np.eye(len(BATCHES))
+    places = np.log([point.work.sequences for point in points])
+    hats = np.stack([np.interp(places, knots, hat) for hat in unit], axis=1)
+    steps = np.diff(unit, axis=0)
+    penalty = _SMALLNESS * unit + _SMOOTHNESS * steps.T @ steps
+    logarithms = np.linalg.solve(hats.T @ hats + penalty, hats.T @ -(joules - watts + inter_token) / 2)
+    return tuple(np.exp(logarithms).tolist())
+
+
+def _misses(points: Sequence[MeasuredPoint], constants: FittedConstants) -> FloatArray:
     """Logarithms of predicted over measured, three a point."""
     predicted: list[ServingPoint] = []
     for point in points:
-        engine = engine_from(constants, HARDWARE[point.hardware], models[point.model], gpus=point.gpus, measured=True)
+        engine = engine_from(constants, HARDWARE[point.hardware], sizes_of(point), gpus=point.gpus)
         predicted.append(serving_point(engine, point.work))
     figures = np.array([_figures(point) for point in predicted])
     measured = np.array([_figures(point.measured) for point in points])
@@ -144,16 +161,21 @@ def _figures(point: ServingPoint) -> tuple[float, float, float]:
     return (point.power_watts, point.joules_per_output_token, point.median_inter_token_seconds)
 
 
+def _source(constants: FittedConstants) -> str:
+    """The Python that makes them, to four digits."""
+    return f"FittedConstants({', '.join(f'{name}={value:.4g}' for name, value in asdict(constants).items())})"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the two tables of `calibration.py`."""
     parser = argparse.ArgumentParser(prog="python -m bench.simulation.fit", description="Fit to measured points.")
     parser.add_argument("--data", type=Path, required=True, metavar="FILE")
     calibration = fit_all(read_points(parser.parse_args(arguments).data))
-    for key, constants in (*calibration.classes.items(), *calibration.engines.items()):
-        print(f"{key!r}: FittedConstants(")
-        for name, value in asdict(constants).items():
-            print(f"    {name}={value:.4g},")
-        print("),")
+    for hardware, constants in calibration.classes.items():
+        print(f"{hardware!r}: {_source(constants)},")
+    for key, engine in calibration.engines.items():
+        factors = ", ".join(f"{factor:.4g}" for factor in engine.seconds_factors)
+        print(f"{key!r}: EngineCalibration({_source(engine.constants)}, seconds_factors=({factors})),")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Reads measured serving points: a CSV file in the form in which the ML.ENERGY Benchmark's were handed on."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,13 +9,8 @@ from typing import Final
 from bench.simulation.errors import SimulationSettingError
 from bench.simulation.serving_point import ServingPoint, Workload
 
-# The names of that file, to ours.
-MODEL_NAMES: Final = {
-    "Llama-3.1-8B-Instruct": "llama-3.1-8b",
-    "Llama-3.1-70B-Instruct": "llama-3.1-70b",
-    "Qwen3-8B": "qwen3-8b",
-    "gemma-3-12b-it": "gemma-3-12b",
-}
+# What published names add to those of our presets: tuning, and the precision, which has a column of its own.
+_SUFFIX: Final = re.compile(r"(-(instruct|it|chat|thinking|\d{4}|fp8|bf16|v\d[\d.]*))+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +39,8 @@ def read_points(path: Path) -> tuple[MeasuredPoint, ...]:
 
 
 def _point(row: dict[str, str]) -> MeasuredPoint:
-    published = row["model"].partition("/")[0]
     return MeasuredPoint(
-        model=MODEL_NAMES.get(published, published),
+        model=_SUFFIX.sub("", row["model"].partition("/")[0].lower()),
         hardware=row["gpu"].lower(),
         gpus=int(row["num_gpus"]),
         parameters=float(row["total_params_billions"]) * 1e9,

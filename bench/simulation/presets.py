@@ -5,16 +5,19 @@ promise about a machine: docs/gpu-model.md has the errors against measured point
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
 from typing import Final
 
-from bench.simulation.calibration import CLASS_CONSTANTS, ENGINE_CONSTANTS
+from bench.simulation.batch_correction import factors_by_sequences
+from bench.simulation.calibration import CLASS_CONSTANTS, ENGINE_CALIBRATIONS
 from bench.simulation.constants import FittedConstants, step_joules_of, step_seconds_of
 from bench.simulation.engine_model import EngineModel
 from bench.simulation.errors import SimulationSettingError
 from bench.simulation.hardware import HARDWARE, Hardware
 from bench.simulation.models import MODELS, ModelSizes
 
-__all__ = ["HARDWARE", "MODELS", "engine_from", "engine_model", "engine_model_of_sizes"]
+__all__ = ["HARDWARE", "MODELS", "calibrated", "engine_from", "engine_model", "engine_model_of_sizes", "hardware_named"]
 
 _MEMORY_RATIO: Final = 0.9  # vLLM's default --gpu-memory-utilization
 _WORKING_BYTES: Final = 4e9  # per GPU: activations, captured graphs, the CUDA context; an assumption
@@ -26,6 +29,7 @@ _START_SECONDS: Final = 37.3
 _START_SECONDS_PER_BYTE: Final = 0.257e-9
 
 
+@cache
 def engine_model(hardware: str, model: str) -> EngineModel:
     """The engine that serves a preset model: fitted to its own points where it was measured, by its sizes elsewhere.
 
@@ -33,10 +37,11 @@ def engine_model(hardware: str, model: str) -> EngineModel:
     """
     if model not in MODELS:
         raise SimulationSettingError(f"model={model!r}: expected one of {_listed(MODELS)}, or a model's sizes")
-    device, sizes = _hardware(hardware), MODELS[model]
-    own = ENGINE_CONSTANTS.get((hardware, model))
-    constants = CLASS_CONSTANTS[hardware] if own is None else own
-    return engine_from(constants, device, sizes, gpus=sizes.gpus.get(hardware), measured=own is not None)
+    device, sizes = hardware_named(hardware), MODELS[model]
+    gpus, own = sizes.gpus.get(hardware), ENGINE_CALIBRATIONS.get((hardware, model))
+    if own is None:
+        return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus)
+    return calibrated(engine_from(own.constants, device, sizes, gpus=gpus), own.seconds_factors)
 
 
 def engine_model_of_sizes(  # each is one of the sizes that describe a model
@@ -52,7 +57,7 @@ def engine_model_of_sizes(  # each is one of the sizes that describe a model
     `active_parameters` is what a token passes through in a mixture of experts. Raises `SimulationSettingError` for
     sizes that make no sense, or that the GPUs cannot hold.
     """
-    device = _hardware(hardware)
+    device = hardware_named(hardware)
     for key, value in (
         ("parameters", parameters),
         ("weight_bytes", weight_bytes),
@@ -66,12 +71,10 @@ def engine_model_of_sizes(  # each is one of the sizes that describe a model
         raise SimulationSettingError(f"active_parameters={active_parameters!r}: expected at most {parameters!r}")
     name = f"{parameters / 1e9:g}b"
     sizes = ModelSizes(name, parameters, weight_bytes, kv_bytes_per_token, active_parameters)
-    return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus, measured=False)
+    return engine_from(CLASS_CONSTANTS[hardware], device, sizes, gpus=gpus)
 
 
-def engine_from(
-    constants: FittedConstants, hardware: Hardware, sizes: ModelSizes, *, gpus: int | None, measured: bool
-) -> EngineModel:
+def engine_from(constants: FittedConstants, hardware: Hardware, sizes: ModelSizes, *, gpus: int | None) -> EngineModel:
     """The engine that these constants make of a model on a GPU. Raises `SimulationSettingError` where it cannot fit."""
     count = _fewest_gpus(hardware, sizes) if gpus is None else gpus
     kv_bytes = _kv_bytes(hardware, sizes, count)
@@ -95,11 +98,18 @@ def engine_from(
         seconds=step_seconds_of(constants, hardware, sizes, count),
         joules=step_joules_of(constants, sizes, count),
         untouched_ratio=1.0 - active / sizes.parameters,
-        measured=measured,
     )
 
 
-def _hardware(name: str) -> Hardware:
+def calibrated(engine: EngineModel, seconds_factors: tuple[float, ...]) -> EngineModel:
+    """The engine with what was measured of its step time beyond its constants."""
+    # Without context a further sequence adds least, in proportion.
+    table = factors_by_sequences(seconds_factors, lambda sequences: engine.step_seconds(sequences, 0))
+    return replace(engine, measured=True, seconds_by_batch=table)
+
+
+def hardware_named(name: str) -> Hardware:
+    """The class of that name. Raises `SimulationSettingError` for one that is not in `HARDWARE`."""
     if name not in HARDWARE:
         raise SimulationSettingError(f"gpu={name!r}: expected one of {_listed(HARDWARE)}")
     return HARDWARE[name]

@@ -1,6 +1,7 @@
 """The sizes of a measured model: its preset's, or what its published parameters and precision say."""
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from bench.simulation.models import MODELS, ModelSizes
@@ -21,12 +22,13 @@ _ACTIVE: Final = re.compile(r"-A(\d+(?:\.\d+)?)B", re.IGNORECASE)
 
 
 def sizes_of(point: MeasuredPoint) -> ModelSizes:
-    """Falls back on an estimate of the KV cache's bytes where no preset has them, and on a name like `30B-A3B`."""
-    if point.model in MODELS:
-        return MODELS[point.model]
+    """Without a preset, the KV cache's bytes are estimated, and active parameters read off names like `30B-A3B`."""
     bytes_per_weight = next(
         (size for start, size in _WEIGHT_BYTES.items() if point.precision.lower().startswith(start)), 2.0
     )
+    if point.model in MODELS:
+        preset = MODELS[point.model]
+        return replace(preset, weight_bytes=preset.parameters * bytes_per_weight)
     named = _ACTIVE.search(point.model)
     return ModelSizes(
         point.model,

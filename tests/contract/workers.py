@@ -52,5 +52,7 @@ def request_of(arrival: RequestArrived, *, may_wait: bool = False, at_seconds: f
         order_at_seconds=at_seconds + 600,
         due_at_seconds=at_seconds + 300,
         prompt_tokens=max(1, arrival.prompt_bytes // 4),
-        may_wait=may_wait,
+        output_tokens=200.0,
+        is_due=not may_wait,
+        is_holdable=True,
     )

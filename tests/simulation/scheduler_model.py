@@ -86,7 +86,7 @@ class SchedulerModel:
     def order(self, request: ModelRequest, now_seconds: float) -> tuple[int, float, int]:
         """Tier, then deadline, then arrival; a flex request that is due is served as a default one."""
         rank = {"priority": 0, "default": 1, "flex": 2}[request.arrival.tier]
-        if self.may_hold and rank == 2 and (request.due_at_seconds <= now_seconds or request.dispatches):
+        if rank == 2 and (request.due_at_seconds <= now_seconds or request.dispatches):
             rank = 1
         patience_ends = request.arrived_at_seconds + self.limits.queue_timeout_seconds
         deadline = request.arrival.deadline_at_seconds
@@ -94,12 +94,13 @@ class SchedulerModel:
 
     def is_held(self, request: ModelRequest, now_seconds: float) -> bool:
         """Whether the policy may let it wait though there is room."""
-        return request.due_at_seconds > now_seconds and not request.dispatches and not self.is_draining
+        is_due = request.due_at_seconds <= now_seconds or request.dispatches or self.is_draining
+        return self.may_hold and not is_due
 
     def arrive(self, arrival: RequestArrived, now_seconds: float) -> None:
         number = len(self.over) + len(self.requests)
         due = now_seconds
-        if self.may_hold and arrival.tier == "flex":
+        if arrival.tier == "flex":
             due += self.limits.flex_wait_seconds
             if arrival.deadline_at_seconds is not None:
                 # At least so long before its deadline, longer where a worker must be started first.

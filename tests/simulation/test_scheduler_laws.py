@@ -231,7 +231,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_wakeup_is_that_of_whoever_expires_first(self) -> None:
-        expiries = [self.model.expires_at_seconds(request) for request in self.model.queued]
+        queued, now_seconds = self.model.queued, self.now_seconds
+        expiries = [self.model.expires_at_seconds(request) for request in queued]
+        if not self.model.is_draining:
+            expiries += [
+                one.due_at_seconds for one in queued if one.due_at_seconds > now_seconds and not one.dispatches
+            ]
         wakeup = self.core.next_wakeup()
         if self.model.may_hold:  # idle workers are looked at, and held requests become due
             assert not expiries or (wakeup is not None and wakeup <= min(expiries))
