@@ -149,9 +149,9 @@ class Scheduler:
 
     def _arrived(self, arrival: RequestArrived, now_seconds: float) -> list[Command]:
         live = self._requests.get(arrival.request_id)
-        request = self._new_request(arrival, now_seconds) if live is None else live
-        request.advance(RequestArrived)  # raises for an id that is still in use
         lane = self._fleet.lane(arrival.model)
+        request = self._new_request(arrival, lane, now_seconds) if live is None else live
+        request.advance(RequestArrived)  # raises for an id that is still in use
         if self._is_draining:
             return [rejections.draining(arrival)]
         if lane is None:
@@ -169,19 +169,27 @@ class Scheduler:
         )
         return commands + self._start_for(lane, dispatch, now_seconds)
 
-    def _new_request(self, arrival: RequestArrived, now_seconds: float) -> Request:
+    def _new_request(self, arrival: RequestArrived, lane: Lane | None, now_seconds: float) -> Request:
         prompt_tokens = arrival.prompt_tokens
         if prompt_tokens is None:
             prompt_tokens = self._lengths.prompt_tokens(arrival.model, arrival.prompt_bytes)
-        patience_ends_at_seconds = now_seconds + self._limits.queue_timeout_seconds
-        deadline_at_seconds = arrival.deadline_at_seconds
+        due_at_seconds = now_seconds + self._limits.flex_wait_seconds
+        order_at_seconds = now_seconds + self._limits.queue_timeout_seconds
+        if arrival.deadline_at_seconds is not None:
+            order_at_seconds = min(order_at_seconds, arrival.deadline_at_seconds)
+            # Early enough to be placed like any other, and for a worker to be started where none is awake.
+            start_seconds = 0.0 if lane is None or lane.workers else self._fleet.start_seconds(lane)
+            slack_seconds = 2 * self._targets.ttft_seconds + start_seconds
+            due_at_seconds = min(due_at_seconds, arrival.deadline_at_seconds - slack_seconds)
+        is_patient = arrival.tier == FLEX and self._policy.parks_workers
         return Request(
             arrival=arrival,
             arrival_number=self._arrivals,
             arrived_at_seconds=now_seconds,
-            order_at_seconds=min(patience_ends_at_seconds, inf if deadline_at_seconds is None else deadline_at_seconds),
+            order_at_seconds=order_at_seconds,
+            due_at_seconds=due_at_seconds,
             prompt_tokens=prompt_tokens,
-            may_wait=arrival.tier == FLEX and self._policy.parks_workers,
+            may_wait=is_patient and due_at_seconds > now_seconds,
         )
 
     def _queue_arrival(self, request: Request, lane: Lane, now_seconds: float) -> list[Command]:
@@ -327,14 +335,9 @@ class Scheduler:
     def _enqueue(self, request: Request, lane: Lane, now_seconds: float) -> None:
         request.queued_at_seconds = now_seconds
         expires_at_seconds = now_seconds + self._limits.queue_timeout_seconds
-        due_at_seconds = now_seconds + self._limits.flex_wait_seconds
-        deadline_at_seconds = request.arrival.deadline_at_seconds
-        if deadline_at_seconds is not None:
-            expires_at_seconds = min(expires_at_seconds, deadline_at_seconds)
-            # Early enough to be placed like any other, and for a worker to be started where none is awake.
-            slack_seconds = 2 * self._targets.ttft_seconds + (0.0 if lane.workers else self._fleet.start_seconds(lane))
-            due_at_seconds = min(due_at_seconds, deadline_at_seconds - slack_seconds)
-        self._waiting.add(request, expires_at_seconds, due_at_seconds)
+        if request.arrival.deadline_at_seconds is not None:
+            expires_at_seconds = min(expires_at_seconds, request.arrival.deadline_at_seconds)
+        self._waiting.add(request, expires_at_seconds)
         lane.add(request)
 
     def _drop_queued(self, request: Request, happened: type) -> None:

@@ -106,8 +106,8 @@ class Fleet:
         """Take in a worker that is new, is back, or announces itself anew."""
         self._ready_reports += 1
         record = self._records.get(event.worker_id)
-        if record is None or record.model.hardware != event.hardware:
-            record = self._new_record(event, record)
+        if record is None:
+            record = self._records[event.worker_id] = WorkerRecord(event.worker_id, WorkerModel(event.hardware))
         worker = record.worker
         if worker is None:
             worker = self._open_generation(event, record, now_seconds)
@@ -174,16 +174,9 @@ class Fleet:
             self._lanes[model].pool.refresh(worker)
         self._draw(record)
 
-    def _new_record(self, event: WorkerReady, old: WorkerRecord | None) -> WorkerRecord:
-        record = WorkerRecord(event.worker_id, WorkerModel(event.hardware))
-        if old is not None:
-            record.generation, record.watts = old.generation, old.watts
-            if old.worker is not None:
-                self._close_generation(old)
-        self._records[event.worker_id] = record
-        return record
-
     def _open_generation(self, event: WorkerReady, record: WorkerRecord, now_seconds: float) -> Worker:
+        if record.model.hardware != event.hardware:
+            record.model = WorkerModel(event.hardware)
         record.generation += 1
         record.phase = WorkerPhase.READY
         record.model.begin(now_seconds, event.start_seconds)

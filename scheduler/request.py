@@ -15,15 +15,16 @@ class Request:
 
     `arrival_number` counts arrivals. `order_at_seconds` is its own deadline, or the end of its patience: of requests of
     one rank the earliest goes first. Both survive a retry. `prompt_tokens` are counted or predicted. `may_wait` is true
-    while it may be held back though there is room. `worker` is the generation it runs on, None while queued.
-    `ready_number` is the last worker's at the instant of dispatch, None before the first, and `avoided_ready_numbers`
-    are those of the workers which failed it: one that reports ready anew has another number.
+    while it may be held back though there is room, until `due_at_seconds`. `worker` is the generation it runs on, None
+    while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
+    `avoided_ready_numbers` are those of the workers which failed it: one that reports ready anew has another number.
     """
 
     arrival: RequestArrived
     arrival_number: int
     arrived_at_seconds: float
     order_at_seconds: float
+    due_at_seconds: float
     prompt_tokens: int
     may_wait: bool
     state: RequestState = RequestState.ABSENT

@@ -18,14 +18,14 @@ class WaitingList:
     def __len__(self) -> int:
         return len(self._expiries)
 
-    def add(self, request: Request, expires_at_seconds: float, due_at_seconds: float) -> None:
-        """It waits until `expires_at_seconds`; while it may be held back, until `due_at_seconds` at most."""
+    def add(self, request: Request, expires_at_seconds: float) -> None:
+        """It waits until `expires_at_seconds`; it is held back until it is due at most."""
         if not self._expiries:
             self.pace.queue_formed()
         request_id = request.arrival.request_id
         self._expiries.push((expires_at_seconds, request.arrival_number), request_id)
         if request.may_wait:
-            self._dues.push((due_at_seconds, request.arrival_number), request_id)
+            self._dues.push((request.due_at_seconds, request.arrival_number), request_id)
 
     def remove(self, request: Request) -> None:
         self._expiries.discard(request.arrival.request_id)

@@ -50,6 +50,7 @@ def request_of(arrival: RequestArrived, *, may_wait: bool = False, at_seconds: f
         arrival_number=0,
         arrived_at_seconds=at_seconds,
         order_at_seconds=at_seconds + 600,
+        due_at_seconds=at_seconds + 300,
         prompt_tokens=max(1, arrival.prompt_bytes // 4),
         may_wait=may_wait,
     )

@@ -1,6 +1,7 @@
 """The scheduler's laws under random histories, checked against an obvious model after every step."""
 
 from collections import Counter
+from math import inf, nan
 from typing import TypeAlias
 
 import pytest
@@ -25,8 +26,10 @@ from scheduler.events import (
     RequestCancelled,
     RequestFinished,
     WorkerLost,
+    WorkerParked,
     WorkerReady,
     WorkerReported,
+    WorkReport,
 )
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
@@ -39,6 +42,18 @@ WORKER_IDS = st.sampled_from(["w0", "w1", "w2"])
 # Any position picks one of however many there are, so that one draw fits every state.
 PICKS = st.integers(0, 1 << 16)
 
+# What engines tell is believed only where it makes sense; none of it may lose a request.
+WORK = st.builds(
+    WorkReport,
+    steps=st.integers(-1, 50),
+    step_seconds=st.sampled_from([nan, -1.0, 0.0, 0.5, 2.0, 1e9]),
+    decode_tokens=st.integers(0, 500),
+    prefill_tokens=st.integers(0, 500),
+    energy_joules=st.sampled_from([None, nan, 0.0, 10.0, 1e12]),
+    loading_joules=st.sampled_from([None, 0.0, 5.0]),
+    kv_cache_usage_ratio=st.sampled_from([None, 0.5, 0.95, 7.0]),
+)
+
 Step: TypeAlias = tuple[Event | None, float]
 """None stands for a call of `wake`."""
 
@@ -48,17 +63,31 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     policy_name = ""
 
-    @initialize(max_queued_requests=st.integers(0, 5), queue_timeout_seconds=st.sampled_from([1.0, 7.5, 600.0]))
-    def start(self, max_queued_requests: int, queue_timeout_seconds: float) -> None:
-        self.limits = SchedulerLimits(max_queued_requests, queue_timeout_seconds)
+    @initialize(
+        max_queued_requests=st.integers(0, 5),
+        queue_timeout_seconds=st.sampled_from([1.0, 7.5, 600.0]),
+        flex_wait_seconds=st.sampled_from([0.0, 5.0, 400.0]),
+        min_workers=st.integers(0, 2),
+        tpot_seconds=st.sampled_from([1e-4, 0.05, 1.0]),
+    )
+    def start(
+        self,
+        max_queued_requests: int,
+        queue_timeout_seconds: float,
+        flex_wait_seconds: float,
+        min_workers: int,
+        tpot_seconds: float,
+    ) -> None:
+        self.limits = SchedulerLimits(max_queued_requests, queue_timeout_seconds, flex_wait_seconds, min_workers)
+        self.targets = LatencyTargets(0.5, tpot_seconds)
         self.core = self.new_core()
-        self.model = SchedulerModel(self.limits, CONFIGURED_MODELS)
+        self.model = SchedulerModel(self.limits, CONFIGURED_MODELS, self.targets, self.policy_name)
         self.now_seconds = 0.0
         self.arrivals = 0
         self.history: list[tuple[Step, list[Command]]] = []
 
     def new_core(self) -> Scheduler:
-        return Scheduler(POLICIES[self.policy_name](LatencyTargets()), self.limits, CONFIGURED_MODELS)
+        return Scheduler(POLICIES[self.policy_name](self.targets), self.limits, CONFIGURED_MODELS, self.targets)
 
     def feed(self, event: Event | None) -> None:
         now_seconds = self.now_seconds
@@ -71,7 +100,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule(
         model=st.sampled_from(["a", "a", "b", "unheard-of"]),
-        tier=st.sampled_from(["default", "flex"]),
+        tier=st.sampled_from(["priority", "default", "flex"]),
         patience_seconds=st.none() | st.sampled_from([0.0, 2.0, 20.0]),
         burst=st.integers(1, 4),
     )
@@ -123,22 +152,35 @@ class SchedulerMachine(RuleBasedStateMachine):
         worker_id=WORKER_IDS,
         models=st.sampled_from([{"a"}, {"a", "b"}, {"b"}, {"a", "c"}]),
         max_running_requests=st.integers(0, 3),
+        hardware=st.sampled_from(["h100", "cpu"]),
+        can_park=st.booleans(),
     )
-    def worker_is_ready(self, worker_id: str, models: set[str], max_running_requests: int) -> None:
-        event = WorkerReady(worker_id, frozenset(models), max_running_requests)
+    def worker_is_ready(
+        self, worker_id: str, models: set[str], max_running_requests: int, hardware: str, *, can_park: bool
+    ) -> None:
+        event = WorkerReady(worker_id, frozenset(models), max_running_requests, hardware, can_park)
         self.model.ready(event)
         self.feed(event)
 
-    @rule(worker_id=WORKER_IDS, may_return=st.booleans())
-    def worker_is_lost(self, worker_id: str, may_return: bool) -> None:  # noqa: FBT001 (hypothesis passes by name)
-        self.model.lose(worker_id, may_return=may_return)
-        self.feed(WorkerLost(worker_id, "killed", may_return))
+    @rule(worker_id=WORKER_IDS, may_return=st.booleans(), returns_in_seconds=st.sampled_from([None, 1.0, 30.0]))
+    def worker_is_lost(self, worker_id: str, returns_in_seconds: float | None, *, may_return: bool) -> None:
+        returns_at_seconds = inf if returns_in_seconds is None else self.now_seconds + returns_in_seconds
+        self.model.lose(worker_id, returns_at_seconds, may_return=may_return)
+        self.feed(WorkerLost(worker_id, "killed", may_return, returns_in_seconds))
 
-    @rule(worker_id=WORKER_IDS, running_requests=st.integers(0, 9))
-    def worker_reports(self, worker_id: str, running_requests: int) -> None:
-        self.feed(WorkerReported(worker_id, running_requests, 0))
+    @precondition(lambda self: any(worker.is_leaving for worker in self.model.workers.values()))
+    @rule(position=PICKS)
+    def worker_has_parked(self, position: int) -> None:
+        leaving = [worker_id for worker_id, worker in self.model.workers.items() if worker.is_leaving]
+        worker_id = leaving[position % len(leaving)]
+        self.model.park(worker_id)
+        self.feed(WorkerParked(worker_id))
 
-    @rule(seconds=st.sampled_from([0.25, 1.0, 8.0]))
+    @rule(worker_id=WORKER_IDS, running_requests=st.integers(0, 9), work=st.none() | WORK)
+    def worker_reports(self, worker_id: str, running_requests: int, work: WorkReport | None) -> None:
+        self.feed(WorkerReported(worker_id, running_requests, 0, work))
+
+    @rule(seconds=st.sampled_from([0.25, 1.0, 8.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         until_seconds = self.now_seconds + seconds
         while (wakeup := self.core.next_wakeup()) is not None and wakeup <= until_seconds:
@@ -166,9 +208,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def counts_are_exact_and_loads_within_bounds(self) -> None:
         snapshot = self.core.snapshot()
-        assert {worker.worker_id: worker.running_requests for worker in snapshot.workers} == {
-            worker_id: self.model.load(worker_id) for worker_id in self.model.workers
-        }
+        loads = {one.worker_id: one.running_requests for one in snapshot.workers if one.state in {"ready", "parking"}}
+        assert loads == {worker_id: self.model.load(worker_id) for worker_id in self.model.workers}
+        assert {one.worker_id for one in snapshot.workers if one.state == "parked"} == self.model.parked
+        assert {one.worker_id for one in snapshot.workers if one.state == "starting"} == self.model.starting
         # A worker may announce fewer places than are taken; 3 is the most that any ever had.
         assert all(0 <= worker.running_requests <= 3 for worker in snapshot.workers)
         assert snapshot.running_requests == len(self.model.running)
@@ -178,7 +221,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def a_request_waits_only_while_nobody_has_room_for_it(self) -> None:
         for request in self.model.queued:
-            assert not self.model.candidates(request)
+            assert not self.model.candidates(request) or self.model.is_held(request, self.now_seconds)
             assert request.arrival.model not in self.model.announced or self.model.may_serve[request.arrival.model]
 
     @invariant()
@@ -189,7 +232,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def the_wakeup_is_that_of_whoever_expires_first(self) -> None:
         expiries = [self.model.expires_at_seconds(request) for request in self.model.queued]
-        assert self.core.next_wakeup() == (min(expiries) if expiries else None)
+        wakeup = self.core.next_wakeup()
+        if self.model.may_hold:  # idle workers are looked at, and held requests become due
+            assert not expiries or (wakeup is not None and wakeup <= min(expiries))
+        else:
+            assert wakeup == (min(expiries) if expiries else None)
 
     def teardown(self) -> None:
         """The same events at the same instants give the same commands."""
