@@ -80,8 +80,8 @@ class Engine:
     def __init__(self, model: EngineModel) -> None:
         self.model = model
         self.books = EnergyBooks()
-        self.awake_seconds = 0.0
         self.plan_number = 0
+        self._awake_seconds = 0.0
         self._batch = _Batch()
         self._run: StepRun | None = None
         self._chunks: list[tuple[Sequence, int]] = []
@@ -120,6 +120,11 @@ class Engine:
         if self._run is not None:
             return joules + self._run.joules_at(now_seconds)
         return joules + self._quiet_watts() * (now_seconds - self._settled_at_seconds)
+
+    def awake_seconds_at(self, now_seconds: float) -> float:
+        """How long the process has run up to now, starting included."""
+        is_parked = self._state is EngineState.PARKED
+        return self._awake_seconds + (0.0 if is_parked else now_seconds - self._settled_at_seconds)
 
     def work_at(self, now_seconds: float) -> WorkReport:
         """What a meter in the engine would tell at this instant, passes in progress not included."""
@@ -193,7 +198,7 @@ class Engine:
         if elapsed_seconds > 0:
             self.books.post(self._quiet_account(), self._quiet_watts() * elapsed_seconds)
             if self._state is not EngineState.PARKED:
-                self.awake_seconds += elapsed_seconds
+                self._awake_seconds += elapsed_seconds
         self._settled_at_seconds = now_seconds
 
     def advance(self) -> list[Sequence]:
@@ -218,7 +223,7 @@ class Engine:
     def _book(self, run: StepRun, now_seconds: float) -> None:
         self.books.post(Account.ACTIVE, run.joules_of(run.steps))
         seconds = run.seconds_of(run.steps)
-        self.awake_seconds += seconds
+        self._awake_seconds += seconds
         self._settled_at_seconds = now_seconds
         totals = self._totals
         totals.steps += run.steps

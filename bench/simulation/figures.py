@@ -84,14 +84,14 @@ class FlexFigures:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch of time up to `at_seconds`: mean power, and the rest as it is at its end.
+    """A stretch of time up to `at_seconds`: mean power and workers awake, and requests as they are at its end.
 
     `slo_attainment_ratio` is of the requests not flex that arrived in it, None if none did.
     """
 
     at_seconds: float
     power_watts: float
-    awake_workers: int
+    awake_workers: float
     running_requests: int
     queued_requests: int
     slo_attainment_ratio: float | None
@@ -199,7 +199,7 @@ def figures_of(ran: PolicyRun) -> RunFigures:
         is_measured=model.measured,
         duration_seconds=run.ended_at_seconds,
         microjoules=fleet.microjoules_by_account(),
-        awake_gpu_seconds=fleet.awake_seconds * model.gpus,
+        awake_gpu_seconds=run.samples[-1].awake_seconds * model.gpus,
         prompt_tokens=sum(sequence.prompt_tokens for sequence in served),
         output_tokens=sum(sequence.output_tokens for sequence in served),
         outcomes=_sorted(Counter(log.outcome or "unended" for log in run.requests)),
@@ -228,7 +228,7 @@ def _moments(ran: PolicyRun, urgent: Sequence[RequestLog]) -> tuple[Moment, ...]
         Moment(
             after.at_seconds,
             (after.energy_joules - before.energy_joules) / (after.at_seconds - before.at_seconds),
-            after.awake_workers,
+            (after.awake_seconds - before.awake_seconds) / (after.at_seconds - before.at_seconds),
             after.running_requests,
             after.queued_requests,
             met[place] / arrived[place] if arrived[place] else None,

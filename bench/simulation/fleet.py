@@ -14,11 +14,11 @@ _QUIET_REPORT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class FleetSample:
-    """All engines at one instant; `energy_joules` is what they have spent since time zero."""
+    """All engines at one instant; energy and time awake are sums since time zero. One that starts counts as awake."""
 
     at_seconds: float
     energy_joules: float
-    awake_workers: int
+    awake_seconds: float
     running_requests: int
     queued_requests: int
 
@@ -40,11 +40,6 @@ class Fleet:
     def is_quiet(self) -> bool:
         """Nothing runs and nothing starts."""
         return all(engine.next_event_at_seconds is None for engine in self._engines.values())
-
-    @property
-    def awake_seconds(self) -> float:
-        """Summed over engines; one that is starting counts as awake."""
-        return sum(engine.awake_seconds for engine in self._engines.values())
 
     def ready(self, worker_id: str) -> WorkerReady:
         model = self.model
@@ -85,7 +80,7 @@ class Fleet:
         return FleetSample(
             now_seconds,
             sum(engine.joules_at(now_seconds) for engine in engines),
-            sum(engine.state is not EngineState.PARKED for engine in engines),
+            sum(engine.awake_seconds_at(now_seconds) for engine in engines),
             sum(engine.running_requests + engine.waiting_requests for engine in engines),
             queued_requests,
         )

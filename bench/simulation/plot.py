@@ -21,6 +21,7 @@ def write_plot(runs: Sequence[RunFigures], path: Path) -> None:
         OSError: the file cannot be written.
     """
     from matplotlib.figure import Figure  # noqa: PLC0415  # optional, and slow to load
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415  # likewise
 
     longest_seconds = max(run.duration_seconds for run in runs)
     unit, unit_seconds = ("minutes", _SECONDS_PER_MINUTE)
@@ -49,7 +50,8 @@ def write_plot(runs: Sequence[RunFigures], path: Path) -> None:
     attainment.set(ylabel="within both targets, %")
     lowest, _ = attainment.get_ylim()
     attainment.set_ylim(min(lowest, 98.0), 100.2)
-    awake.set(ylabel="awake workers", xlabel=f"{unit} since the first arrival", ylim=(0, first.workers + 0.5))
+    awake.set(ylabel="awake workers, mean", xlabel=f"{unit} since the first arrival", ylim=(0, first.workers + 0.5))
+    awake.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     figure.legend(loc="outside upper center", frameon=False, ncols=len(runs))
     power.margins(x=0)
     for axes in (power, attainment, awake):

@@ -138,7 +138,9 @@ def test_a_parked_engine_runs_nothing_and_draws_parked_watts() -> None:
     reported = [at for at, event in of_worker if isinstance(event, WorkerReported)]
     assert not any(parked_at_seconds < at < ready_at_seconds for at in reported)
     assert fleet.engines["worker-1"].state is EngineState.AWAKE
-    assert fleet.awake_seconds == pytest.approx(2 * core.events[-1][0] - parked_seconds)
+    ended_at_seconds = core.events[-1][0]
+    awake_seconds = fleet.sample(ended_at_seconds, 0).awake_seconds
+    assert awake_seconds == pytest.approx(2 * ended_at_seconds - parked_seconds)
 
 
 def test_reports_are_totals_and_idle_engines_speak_seldom() -> None:
