@@ -1,22 +1,21 @@
 """The composition root: settings in, a running server's parts out. The only place that knows them all."""
 
-import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
 
 from metering.choice import ENGINES_ON_HOST_KEY
-from scheduler.commands import Command, Dispatch, Notice, Park, Start
 from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES, PlacementPolicy
 from scheduler.targets import LatencyTargets
 from server.app import AppParts, create_app
+from server.command_sink import CommandSink
 from server.context_limit import ContextLimits
 from server.decision_log import DecisionLog
 from server.errors import StartError
@@ -35,8 +34,6 @@ from workers.engine import Engine, EngineReady
 from workers.remote_engine import RemoteEngine
 from workers.supervisor import Supervisor
 from workers.vllm_engine import divide_cores, divide_gpus, vllm_command, vllm_environ
-
-logger = logging.getLogger("wattline.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +68,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     metrics.watch(roster)
     log = DecisionLog(time.time)
     supervisors: dict[str, Supervisor] = {}
-
-    def obey(command: Command) -> None:
-        log.take(command)
-        _obey(command, supervisors, metrics)
-
-    driver = SchedulerDriver(core, time.monotonic, obey)
+    driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
     served_name = model.served_name if model is not None else None
     proxy = Proxy(driver, roster, metrics, aborts, context_limits, served_name, settings.max_body_bytes)
@@ -106,22 +98,6 @@ def _configured_models(model: ResolvedModel | None) -> frozenset[str]:
 def _ready_clients(roster: Roster, model: str) -> list[EngineClient]:
     """How to speak to the ready workers that serve a model."""
     return [member.client for member in roster.ready() if member.client is not None and model in member.models]
-
-
-def _obey(command: Command, supervisors: Mapping[str, Supervisor], metrics: ServerMetrics) -> None:
-    match command:
-        case Dispatch(_, worker_id, reason):
-            metrics.dispatched(worker_id, reason)
-        case Park(worker_id, reason):
-            logger.info("worker %s is parked: %s", worker_id, reason)
-            metrics.commanded(worker_id, "park")
-            supervisors[worker_id].park()
-        case Start(worker_id, reason):
-            logger.info("worker %s is started: %s", worker_id, reason)
-            metrics.commanded(worker_id, "start")
-            supervisors[worker_id].unpark()
-        case Notice(worker_id, code, reason):
-            logger.warning("%s: worker %s: %s", code, worker_id, reason)
 
 
 def _supervise(

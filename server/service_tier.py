@@ -33,6 +33,8 @@ _ANTHROPIC: Final[Mapping[str, str]] = MappingProxyType(
 
 _KEY: Final = b'"service_tier":'
 _VALUE: Final = re.compile(rb'\s*(null|"[a-z_]{1,20}")')
+# vLLM writes the key near the end; what follows may repeat a schema of the caller's, with keys as many as he likes.
+_LOOKED_AT: Final = 8
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -72,7 +74,10 @@ def with_tier_asked(body: bytes, name: str | None, tier: str, path: str) -> byte
 def with_tier_told(body: bytes, tier: str) -> bytes:
     """A whole answer with the tier it was given where the engine wrote one at the top level; else unchanged."""
     at = len(body)
-    while (at := body.rfind(_KEY, 0, at)) >= 0:
+    for _ in range(_LOOKED_AT):
+        at = body.rfind(_KEY, 0, at)
+        if at < 0:
+            break
         value = _VALUE.match(body, at + len(_KEY))
         if value is not None and _is_at_top_level(body, value.end()):
             return b"".join((body[: value.start(1)], b'"', tier.encode(), b'"', body[value.end() :]))
