@@ -200,7 +200,8 @@ class Exchange:
             body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
-        headers = self._headers(response)
+        headers = caller_headers(response.raw_headers, self._record.request_id)
+        headers.append(self._tier_header())
         if response.status >= 400:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
@@ -256,13 +257,12 @@ class Exchange:
             if held.has_begun:
                 return
         self._has_begun = True
-        headers = [*self._headers(response), (b"x-accel-buffering", b"no")]
+        headers: Headers = caller_headers(response.raw_headers, self._record.request_id)
+        headers += [(b"x-accel-buffering", b"no"), self._tier_header()]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
 
-    def _headers(self, response: aiohttp.ClientResponse) -> Headers:
-        headers = caller_headers(response.raw_headers, self._record.request_id)
-        headers.append((TIER_HEADER, self._record.tier.encode("ascii")))
-        return headers
+    def _tier_header(self) -> tuple[bytes, bytes]:
+        return TIER_HEADER, self._record.tier.encode("ascii")
 
     def _end(self, status: int) -> None:
         self._record.status = status

@@ -86,5 +86,7 @@ def with_tier_told(body: bytes, tier: str) -> bytes:
 
 def _is_at_top_level(body: bytes, at: int) -> bool:
     """Whether only the outermost object is open at `at`: what follows then closes one more than it opens."""
-    rest = _STRING.sub(b"", body[at:])
+    rest = body[at:]
+    # Without escapes every second piece between quotes is a string; that is far faster, and the rule.
+    rest = _STRING.sub(b"", rest) if b"\\" in rest else b"".join(rest.split(b'"')[::2])
     return rest.count(b"}") + rest.count(b"]") - rest.count(b"{") - rest.count(b"[") == 1

@@ -72,6 +72,8 @@ class EngineClient:
 
     async def post_json(self, target: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes] | None:
         """Status and body of the answer to a POST of JSON, or None when there was none in time."""
+        if self._session.closed:
+            return None
         try:
             async with asyncio.timeout(timeout_seconds):
                 headers = {"Content-Type": "application/json"}
