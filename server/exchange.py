@@ -37,6 +37,7 @@ from server.held_stream import HeldStream
 from server.ledger_of_aborts import LedgerOfAborts
 from server.rejections import api_error
 from server.roster import Roster
+from server.service_tier import TIER_HEADER, with_tier_told
 from server.stall_watch import StallWatch
 from workers.errors import EngineUnreachableError
 
@@ -82,7 +83,7 @@ class Exchange:
             ApiError: nothing was sent to the caller yet, and this is the answer.
         """
         record = self._record
-        held = HeldStream(send, record.request_id) if stream else None
+        held = HeldStream(send, record.request_id, record.tier) if stream else None
         try:
             dispatch = await self._place(arrival)
             try:
@@ -200,10 +201,12 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
         headers = caller_headers(response.raw_headers, self._record.request_id)
+        headers.append(self._tier_header())
         if response.status >= 400:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
+            body = with_tier_told(body, self._record.tier)
             self._cost = cost_of_body(body)
             if self._cost == Cost() and not self._roster.is_metered(worker_id):
                 body = splice_into_object(body, _unmetered_block(worker_id)) or body
@@ -255,8 +258,11 @@ class Exchange:
                 return
         self._has_begun = True
         headers: Headers = caller_headers(response.raw_headers, self._record.request_id)
-        headers += [(b"x-accel-buffering", b"no")]
+        headers += [(b"x-accel-buffering", b"no"), self._tier_header()]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+    def _tier_header(self) -> tuple[bytes, bytes]:
+        return TIER_HEADER, self._record.tier.encode("ascii")
 
     def _end(self, status: int) -> None:
         self._record.status = status

@@ -70,6 +70,19 @@ class EngineClient:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
             return None
 
+    async def post_json(self, target: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes] | None:
+        """Status and body of the answer to a POST of JSON, or None when there was none in time."""
+        if self._session.closed:
+            return None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                headers = {"Content-Type": "application/json"}
+                response = await self._session.post(self._url(target), data=body, headers=headers)
+                async with response:
+                    return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
     async def probe(self) -> EngineReady | None:
         """What the engine serves, or None while it does not answer."""
         listing = await self.get_json("/v1/models", _PROBE_SECONDS)

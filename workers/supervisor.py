@@ -42,6 +42,7 @@ class Supervisor:
         on_ready: Callable[[EngineReady], None],
         clock: Callable[[], float],
         max_running_requests: int,
+        hardware: str = "unknown",
     ) -> None:
         self.engine = engine
         self.state = WorkerState.STOPPED
@@ -51,6 +52,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._clock = clock
         self._max_running_requests = max_running_requests
+        self._hardware = hardware
 
     async def run(self) -> None:
         """Supervise until cancelled.
@@ -85,6 +87,12 @@ class Supervisor:
         """
         self._suspected.set()
 
+    def park(self) -> None:
+        """Stop the engine until `unpark`."""
+
+    def unpark(self) -> None:
+        """Start a parked engine."""
+
     async def stop(self, grace_seconds: float) -> None:
         """End the engine; call after `run` was cancelled."""
         await self.engine.stop(grace_seconds)
@@ -97,7 +105,7 @@ class Supervisor:
         worker_id = self.engine.worker_id
         self._on_ready(ready)
         self.state = WorkerState.READY
-        self._tell(WorkerReady(worker_id, ready.models, self._max_running_requests))
+        self._tell(WorkerReady(worker_id, ready.models, self._max_running_requests, self._hardware))
         logger.info("worker %s is ready: models=%s metered=%s", worker_id, sorted(ready.models), ready.metered)
         cause = await self._until_lost(ready)
         logger.error("worker %s is lost: %s", worker_id, cause)
@@ -106,6 +114,7 @@ class Supervisor:
 
     async def _until_lost(self, ready: EngineReady) -> str:
         """Wait for the engine's end; returns its cause. Clears up suspicions meanwhile."""
+        worker_id = self.engine.worker_id
         lost = asyncio.create_task(self.engine.wait_lost(), name=f"wait for the end of {self.engine.worker_id}")
         try:
             while not lost.done():
@@ -116,7 +125,7 @@ class Supervisor:
                 await asyncio.wait({lost}, timeout=_SUSPICION_SECONDS)
                 if not lost.done() and self._suspected.is_set() and await self._answers():
                     self._suspected.clear()
-                    self._tell(WorkerReady(self.engine.worker_id, ready.models, self._max_running_requests))
+                    self._tell(WorkerReady(worker_id, ready.models, self._max_running_requests, self._hardware))
             return lost.result()
         finally:
             lost.cancel()

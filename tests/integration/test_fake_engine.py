@@ -154,7 +154,7 @@ async def test_stream_without_usage_has_only_chunks_with_a_choice(instant: Runni
         (b"[]", 400, "invalid_json"),
         (json.dumps(HELLO | {"model": "other"}).encode(), 404, "model_not_found"),
         (json.dumps(HELLO | {"max_tokens": 0}).encode(), 400, "invalid_value"),
-        (b'{"messages":[{"role":"user","content":"%s"}]}' % (b"x" * 8193), 400, "context_length_exceeded"),
+        (b'{"messages":[{"role":"user","content":"%s"}]}' % (b"x" * 131_073), 400, "context_length_exceeded"),
     ],
 )
 async def test_refusals_have_openai_shape_and_use_no_energy(
@@ -169,9 +169,9 @@ async def test_refusals_have_openai_shape_and_use_no_energy(
 
 
 async def test_prompt_of_exactly_the_context_length_is_served(instant: Running) -> None:
-    prompt = {"messages": [{"role": "user", "content": "x" * 8192}]}
+    prompt = {"messages": [{"role": "user", "content": "x" * 131_072}]}
     status, _, answer = await instant.post(CHAT, prompt)
-    assert (status, answer["usage"]["prompt_tokens"]) == (200, 2048)
+    assert (status, answer["usage"]["prompt_tokens"]) == (200, 32_768)
 
 
 async def test_other_paths_echo_what_arrived(instant: Running) -> None:
