@@ -11,7 +11,7 @@ class Orders:
 
     def __init__(self) -> None:
         self.must_park = False
-        self._hang_cause: str | None = None
+        self._is_hung = False
         self._may_run = asyncio.Event()
         self._may_run.set()
         self._given = asyncio.Event()
@@ -32,8 +32,8 @@ class Orders:
     def unpark(self) -> None:
         self._may_run.set()
 
-    def hang(self, cause: str) -> None:
-        self._hang_cause = cause
+    def hang(self) -> None:
+        self._is_hung = True
         self._given.set()
 
     def parked(self) -> None:
@@ -41,11 +41,11 @@ class Orders:
         self.must_park = False
         self._settle()
 
-    def take_hang_cause(self) -> str | None:
-        """Why the engine is to be given up, once; None where that was not ordered."""
-        cause, self._hang_cause = self._hang_cause, None
+    def take_hang(self) -> bool:
+        """Whether the engine is to be given up; said once for each order."""
+        is_hung, self._is_hung = self._is_hung, False
         self._settle()
-        return cause
+        return is_hung
 
     async def given(self) -> None:
         """Wait until there is one to carry out, to park or to give up."""
@@ -56,5 +56,5 @@ class Orders:
         await self._may_run.wait()
 
     def _settle(self) -> None:
-        if not self.must_park and self._hang_cause is None:
+        if not self.must_park and not self._is_hung:
             self._given.clear()

@@ -110,10 +110,12 @@ class Supervisor:
     def hang(self, cause: str) -> None:
         """The engine makes no progress: tell WorkerLost, end every process of it at once, and start it again.
 
-        Does nothing unless it is ready. Not ours to end, it is taken back once it answers a probe.
+        Does nothing unless it is ready. Not ours to end, it is taken back once it answers a probe. WorkerLost has been
+        told when this returns: what breaks off with the engine is not to be sent to it again.
         """
         if self.state is WorkerState.READY:
-            self._orders.hang(cause)
+            self._orders.hang()
+            self._tell_lost(cause)
 
     def suspect(self) -> None:
         """A request broke off on this worker: find out whether it still answers, and if so announce it anew.
@@ -165,17 +167,23 @@ class Supervisor:
         self._announce(ready)
         logger.info("worker %s is ready: models=%s metered=%s", self._worker_id, sorted(ready.models), ready.metered)
         cause = await self._until_over(ready)
-        hang_cause = self._orders.take_hang_cause()
-        if self._orders.must_park:
+        if self._orders.take_hang():
+            # A stopped process does not hear that it should end; who waits for its answers has waited long enough.
+            await self._back_off(grace_seconds=0.0)
+        elif self._orders.must_park:
             logger.info("worker %s is to be parked%s", self._worker_id, f" and is lost: {cause}" if cause else "")
-            return
-        cause = hang_cause or cause or "it ended"
-        if hang_cause is None and self._clock() - since_seconds > _STABLE_SECONDS:
-            self._pause_seconds = _FIRST_PAUSE_SECONDS
+        else:
+            if self._clock() - since_seconds > _STABLE_SECONDS:
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+            self._tell_lost(cause or "it ended")
+            await self._back_off(_RESTART_GRACE_SECONDS)
+
+    def _tell_lost(self, cause: str) -> None:
+        self.state = WorkerState.BACKING_OFF
         logger.error("worker %s is lost: %s", self._worker_id, cause)
-        self._tell(WorkerLost(self._worker_id, cause, returns_in_seconds=self._returns_in_seconds()))
-        # A stopped process does not hear that it should end; who waits for its answers has waited long enough.
-        await self._back_off(0.0 if hang_cause else _RESTART_GRACE_SECONDS)
+        # The pause and another start like the last; nobody can say when somebody else's server returns.
+        returns_in_seconds = None if self.start_seconds is None else self._pause_seconds + self.start_seconds
+        self._tell(WorkerLost(self._worker_id, cause, returns_in_seconds=returns_in_seconds))
 
     def _announce(self, ready: EngineReady) -> None:
         self._tell(
@@ -188,10 +196,6 @@ class Supervisor:
                 start_seconds=self.start_seconds,
             )
         )
-
-    def _returns_in_seconds(self) -> float | None:
-        """The pause and another start like the last; nobody can say when somebody else's server returns."""
-        return None if self.start_seconds is None else self._pause_seconds + self.start_seconds
 
     async def _until_over(self, ready: EngineReady) -> str | None:
         """Wait for the engine's end or for an order; returns the cause of its end. Clears up suspicions meanwhile."""
@@ -214,7 +218,7 @@ class Supervisor:
             await self._suspected.wait()
             # An engine that is going down is found dead first; one that is not, answers.
             await asyncio.sleep(_SUSPICION_SECONDS)
-            if await self._answers():
+            if await self._answers() and self.state is WorkerState.READY and not self._orders.must_park:
                 self._suspected.clear()
                 self._announce(ready)
 

@@ -45,8 +45,8 @@ async def test_to_park_again_once_parked_is_no_new_order_and_before_that_the_sam
 
 async def test_a_hang_is_taken_once() -> None:
     orders = Orders()
-    orders.hang("silence")
+    orders.hang()
     assert await given(orders)
-    assert orders.take_hang_cause() == "silence"
-    assert orders.take_hang_cause() is None
+    assert orders.take_hang()
+    assert not orders.take_hang()
     assert not await given(orders)

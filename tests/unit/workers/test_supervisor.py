@@ -287,6 +287,7 @@ def test_a_hung_engine_is_lost_killed_without_grace_and_started_again() -> None:
     async def scene(at: Scene) -> None:
         await asyncio.sleep(500)
         at.supervisor.hang("no progress for 60 s")
+        assert at.kinds[1:] == [(500.0, WorkerLost)], "before anything breaks off"
         await asyncio.sleep(0.5)
         assert at.told[1:] == [(500.0, WorkerLost("w", "no progress for 60 s", returns_in_seconds=41.0))]
         assert at.supervisor.state is WorkerState.BACKING_OFF
@@ -321,6 +322,7 @@ def test_a_hung_engine_that_was_to_be_parked_is_parked() -> None:
         at.supervisor.hang("silence")
         at.supervisor.park()
         await asyncio.sleep(100)
-        assert at.kinds == [(40.0, WorkerReady), (50.0, WorkerParked)]
+        assert at.kinds == [(40.0, WorkerReady), (50.0, WorkerLost), (50.0, WorkerParked)]
+        assert at.engine.graces_seconds[0] == 0.0
 
     play(scene)
