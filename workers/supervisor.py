@@ -25,6 +25,10 @@ _SUSPICION_SECONDS: Final = 0.5
 _RESTART_GRACE_SECONDS: Final = 1.0
 # A parked engine has nothing to do but to end; more than the guardian's own grace and the killing after it.
 _PARK_GRACE_SECONDS: Final = 12.0
+# A start is stuck once it has taken so many times as long as the last one, and no less than ten minutes; both are
+# guesses. Of the first start nobody knows how long it may take: it may have a model to fetch.
+_STUCK_STARTS: Final = 10.0
+_STUCK_SECONDS: Final = 600.0
 
 
 class WorkerState(StrEnum):
@@ -137,7 +141,7 @@ class Supervisor:
         """From start to ready; None where it is to be parked instead.
 
         Raises:
-            EngineStartError: it did not come up.
+            EngineStartError: it did not come up, or not in time.
         """
         self.state = WorkerState.STARTING
         started_at_seconds = self._clock()
@@ -151,12 +155,20 @@ class Supervisor:
         started = asyncio.create_task(coming_up, name=f"wait for {self._worker_id}")
         ordered = asyncio.create_task(self._orders.given())
         try:
-            await asyncio.wait({started, ordered}, return_when=asyncio.FIRST_COMPLETED)
-            return None if self._orders.must_park else await started
+            limit_seconds = self._start_limit_seconds()
+            await asyncio.wait({started, ordered}, timeout=limit_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self._orders.must_park:
+                return None
+            if not started.done():
+                raise EngineStartError(f"{self._worker_id} was not ready after {limit_seconds:.0f} s")
+            return started.result()
         finally:
             ordered.cancel()
             started.cancel()
             await asyncio.gather(started, return_exceptions=True)
+
+    def _start_limit_seconds(self) -> float | None:
+        return None if self.start_seconds is None else max(_STUCK_SECONDS, _STUCK_STARTS * self.start_seconds)
 
     async def _serve(self, ready: EngineReady) -> None:
         """From ready to its end; what is to follow is decided by the orders then."""

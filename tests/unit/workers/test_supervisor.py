@@ -25,6 +25,7 @@ class Engine:
     def __init__(self, *, can_park: bool = True) -> None:
         self.can_park = can_park
         self.starts_fail = 0
+        self.start_takes_seconds = START_SECONDS
         self.stop_takes_seconds = 0.0
         self.running = 0
         self.graces_seconds: list[float] = []
@@ -36,7 +37,7 @@ class Engine:
         self._end = asyncio.get_running_loop().create_future()
 
     async def wait_ready(self) -> EngineReady:
-        await asyncio.sleep(START_SECONDS)
+        await asyncio.sleep(self.start_takes_seconds)
         if self.starts_fail > 0:
             self.starts_fail -= 1
             raise EngineStartError("out of memory")
@@ -72,6 +73,9 @@ class Scene:
     @property
     def kinds(self) -> list[tuple[float, type[WorkerEvent]]]:
         return [(at_seconds, type(event)) for at_seconds, event in self.told]
+
+    def is_in(self, state: WorkerState) -> bool:
+        return self.supervisor.state is state
 
     def last(self) -> WorkerEvent:
         return self.told[-1][1]
@@ -118,9 +122,9 @@ def test_park_stops_the_process_and_unpark_starts_it_again_and_neither_is_a_rest
         await asyncio.sleep(50)
         at.supervisor.park()
         await asyncio.sleep(1)
-        assert at.supervisor.state is WorkerState.PARKING
+        assert at.is_in(WorkerState.PARKING)
         await asyncio.sleep(9)
-        assert at.supervisor.state is WorkerState.PARKED
+        assert at.is_in(WorkerState.PARKED)
         assert at.last() == WorkerParked("w")
         assert at.engine.running == 0
         assert at.engine.graces_seconds == [12.0], "politely"
@@ -128,7 +132,7 @@ def test_park_stops_the_process_and_unpark_starts_it_again_and_neither_is_a_rest
         assert at.kinds == [(40.0, WorkerReady), (53.0, WorkerParked)]
         at.supervisor.unpark()
         await asyncio.sleep(1)
-        assert at.supervisor.state is WorkerState.STARTING
+        assert at.is_in(WorkerState.STARTING)
         await asyncio.sleep(50)
         assert at.kinds[2:] == [(1100.0, WorkerReady)]
         assert at.supervisor.restarts == 0
@@ -199,7 +203,7 @@ def test_park_while_it_backs_off_ends_the_wait() -> None:
         await asyncio.sleep(50)
         at.engine.crash()
         await asyncio.sleep(0.5)
-        assert at.supervisor.state is WorkerState.BACKING_OFF
+        assert at.is_in(WorkerState.BACKING_OFF)
         at.supervisor.park()
         await asyncio.sleep(60)
         assert at.kinds == [(40.0, WorkerReady), (50.0, WorkerLost), (50.5, WorkerParked)]
@@ -290,7 +294,7 @@ def test_a_hung_engine_is_lost_killed_without_grace_and_started_again() -> None:
         assert at.kinds[1:] == [(500.0, WorkerLost)], "before anything breaks off"
         await asyncio.sleep(0.5)
         assert at.told[1:] == [(500.0, WorkerLost("w", "no progress for 60 s", returns_in_seconds=41.0))]
-        assert at.supervisor.state is WorkerState.BACKING_OFF
+        assert at.is_in(WorkerState.BACKING_OFF)
         assert at.engine.graces_seconds == [0.0]
         await asyncio.sleep(100)
         assert at.kinds[2:] == [(541.0, WorkerReady)]
@@ -324,5 +328,29 @@ def test_a_hung_engine_that_was_to_be_parked_is_parked() -> None:
         await asyncio.sleep(100)
         assert at.kinds == [(40.0, WorkerReady), (50.0, WorkerLost), (50.0, WorkerParked)]
         assert at.engine.graces_seconds[0] == 0.0
+
+    play(scene)
+
+
+def test_a_start_that_is_stuck_is_given_up_and_tried_again() -> None:
+    async def scene(at: Scene) -> None:
+        await asyncio.sleep(50)
+        at.engine.start_takes_seconds = 1e6
+        at.supervisor.park()
+        at.supervisor.unpark()
+        await asyncio.sleep(601)
+        assert at.told[2:] == [(650.0, WorkerLost("w", "it did not start: w was not ready after 600 s"))]
+        at.engine.start_takes_seconds = START_SECONDS
+        await asyncio.sleep(100)
+        assert at.kinds[3:] == [(691.0, WorkerReady)]
+
+    play(scene)
+
+
+def test_a_first_start_may_take_its_time() -> None:
+    async def scene(at: Scene) -> None:
+        at.engine.start_takes_seconds = 5000.0
+        await asyncio.sleep(5001)
+        assert at.kinds == [(5000.0, WorkerReady)]
 
     play(scene)
