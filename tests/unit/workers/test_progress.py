@@ -20,7 +20,12 @@ class Watched:
         self.progress.started(self.now_seconds)
 
     def send(self) -> AwaitedAnswer:
-        return AwaitedAnswer(self.progress, lambda: self.now_seconds)
+        answer = AwaitedAnswer(self.progress, lambda: self.now_seconds)
+        self.look()
+        return answer
+
+    def look(self) -> None:
+        assert self.progress.is_hung(self.now_seconds) is None
 
     def report(self, work: WorkReport | None = WORK) -> None:
         self.progress.reported(work, self.now_seconds)
@@ -92,6 +97,7 @@ def test_a_byte_of_any_answer_is_progress(worker: Watched) -> None:
     assert worker.after(50) is None
     other.piece_received()
     other.next_awaited()
+    worker.look()
     assert worker.after(59) is None
     assert worker.after(1) is not None
 
@@ -112,6 +118,7 @@ def test_a_caller_that_takes_nothing_is_not_the_workers_fault(worker: Watched) -
     answer.piece_received()
     assert worker.after(300) is None
     answer.next_awaited()
+    worker.look()
     assert worker.after(59) is None
     assert worker.after(1) is not None
 
@@ -131,6 +138,7 @@ def test_of_such_a_worker_a_stream_that_has_begun_must_go_on(worker: Watched) ->
     answer = worker.send()
     answer.piece_received()
     answer.next_awaited()
+    worker.look()
     assert not worker.progress.needs_probe
     assert worker.after(59) is None
     worker.progress.probe_answered(worker.now_seconds)
@@ -166,4 +174,15 @@ def test_the_limit_is_a_setting() -> None:
     worker.report()
     worker.send()
     assert worker.after(4) is None
+    assert worker.after(1) is not None
+
+
+def test_one_impatient_caller_after_the_other_makes_one_long_wait(worker: Watched) -> None:
+    worker.report()
+    answer = worker.send()
+    for _ in range(5):
+        assert worker.after(10) is None
+        answer.end()
+        answer = worker.send()
+    assert worker.after(9) is None
     assert worker.after(1) is not None
