@@ -101,7 +101,7 @@ class Roster:
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
         if stale is not None:
-            self._close(stale.close(), worker_id)
+            self._close(stale.abort(), worker_id)
 
     async def poll(self, tell: Callable[[WorkerReported], None]) -> None:
         """Refresh every worker's telemetry and look for hung ones, again and again, until cancelled.

@@ -1,6 +1,6 @@
 """Whether a worker that owes answers gets on with them: its health, judged by tokens and not by a ping.
 
-Plain functions of the events and the time; no clock, no I/O. What "hung" leads to is the caller's to know.
+Plain functions of the events and the time; no clock of its own, no I/O. What "hung" leads to is the caller's to know.
 """
 
 from collections.abc import Callable
