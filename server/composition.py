@@ -64,7 +64,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     core = Scheduler(POLICIES[settings.policy](targets), limits, _configured_models(model), targets)
     metrics = ServerMetrics()
     aborts = LedgerOfAborts(metrics.charge)
-    roster = Roster(aborts.charged)
+    roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     metrics.watch(roster)
     log = DecisionLog(time.time)
     supervisors: dict[str, Supervisor] = {}

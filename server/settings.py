@@ -34,7 +34,7 @@ _OTHER_VARIABLES: Final = frozenset(
     }
 )
 DEFAULT_MODEL: Final = "smollm2"
-DEFAULT_POLICY: Final = "least-loaded"
+DEFAULT_POLICY: Final = "energy"
 
 
 class Settings(BaseSettings):
