@@ -4,10 +4,10 @@ Decides over a fleet and changes in it only what its own commands imply; which r
 """
 
 from collections.abc import Iterable
-from math import inf
+from math import ceil, inf
+from typing import Final
 
 from scheduler.commands import Park, Start, WorkerCommand
-from scheduler.demand import workers_wanted
 from scheduler.fleet import Fleet, WorkerPhase
 from scheduler.lane import Lane
 from scheduler.limits import SchedulerLimits
@@ -16,9 +16,11 @@ from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
 # How long an answer to "how many are wanted?" holds; the forecast behind it changes over many seconds.
-_WANTED_SECONDS = 1.0
+_WANTED_SECONDS: Final = 1.0
 # How soon a worker that is due but still wanted is considered again.
-_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS: Final = 5.0
+# A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
+_FULL_RATIO: Final = 0.6
 
 
 class Awake:
@@ -89,8 +91,11 @@ class Awake:
         known = self._wanted.get(lane.model)
         if known is not None and 0 <= now_seconds - known[0] < _WANTED_SECONDS:
             return known[1], known[2]
-        demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds) if lane.workers else 0.0
-        wanted = max(self._limits.min_workers, workers_wanted(demand_workers))
+        demand_workers, wanted = 0.0, 0
+        if lane.workers:
+            demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
+            wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+        wanted = max(self._limits.min_workers, wanted)
         self._wanted[lane.model] = now_seconds, wanted, demand_workers
         return wanted, demand_workers
 

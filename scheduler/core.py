@@ -59,9 +59,9 @@ class Scheduler:
         self._limits = limits
         self._targets = targets or LatencyTargets()
         self._fleet = Fleet(models)
+        self._lengths = Lengths()
         self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
-        self._lengths = Lengths()
         self._placer = Placer(policy, limits, self._fleet, self._awake)
         self._waiting = self._placer.waiting
         self._notices = Notices(self._targets)
@@ -218,11 +218,20 @@ class Scheduler:
         if isinstance(event, RequestFinished):
             asked = request.arrival
             self._lengths.ended(asked.model, asked.tenant, asked.prompt_bytes, event.prompt_tokens, event.output_tokens)
+            self._learn_attainment(request, lane, event, now_seconds)
         worker = self._placer.leave(request, lane, now_seconds)
         if not len(self._waiting):
             return []
         self._waiting.pace.departed(now_seconds)
         return self._fill(self._placer.lanes_with_room_after(worker), now_seconds)
+
+    def _learn_attainment(self, request: Request, lane: Lane, event: RequestFinished, now_seconds: float) -> None:
+        """See whether the targets were met; those of a request that can wait are not promised."""
+        if request.arrival.tier == FLEX or (event.ttft_seconds is None and event.tpot_seconds is None):
+            return
+        is_soon = event.ttft_seconds is None or event.ttft_seconds <= self._targets.ttft_seconds
+        is_steady = event.tpot_seconds is None or event.tpot_seconds <= self._targets.tpot_seconds
+        lane.pool.margin.observe(request.dispatched_at_seconds, now_seconds, is_met=is_soon and is_steady)
 
     def _dispatch_failed(self, event: DispatchFailed, now_seconds: float) -> list[Command]:
         request = self._requests.get(event.request_id)

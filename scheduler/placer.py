@@ -74,6 +74,7 @@ class Placer:
             self.now_due(request, lane, now_seconds)
         worker.expect_prefill(request.prompt_tokens, now_seconds)
         request.place_on(worker)
+        request.dispatched_at_seconds = now_seconds
         self._booked(worker, lane, 1, now_seconds)
         return Dispatch(request.arrival.request_id, worker.worker_id, reason)
 

@@ -150,8 +150,10 @@ class SimulationDriver:
             self._feed(self._fleet.ready(worker_id))
         for sequence in ended:
             request_id = f"request-{sequence.number}"
-            self._end(self._logs.pop(request_id), SERVED)
-            self._feed(RequestFinished(request_id, sequence.prompt_tokens, sequence.output_tokens))
+            log = self._logs.pop(request_id)
+            self._end(log, SERVED)
+            tokens = sequence.prompt_tokens, sequence.output_tokens
+            self._feed(RequestFinished(request_id, *tokens, log.ttft_seconds, log.tpot_seconds))
 
     def _end(self, log: RequestLog, outcome: str) -> None:
         if log.outcome is not None:
