@@ -105,7 +105,7 @@ class Scheduler:
                 return self._worker_changed(event, now_seconds)
             case DrainStarted():
                 self._is_draining = True
-                self._awake.stop()
+                self._awake.drain()
                 return self._release_held(now_seconds)
             case _:
                 assert_never(event)
@@ -197,6 +197,8 @@ class Scheduler:
         was_behind_others = not lane.is_empty
         self._enqueue(request, lane, now_seconds)
         commands = self._fill([lane], now_seconds) if was_behind_others else []
+        if self.queued_requests > self._limits.max_queued_requests:
+            commands += self._release_one(now_seconds)
         if request.state is RequestState.QUEUED and self.queued_requests > self._limits.max_queued_requests:
             self._drop_queued(request, Reject)
             waiting, limit = self.queued_requests, self._limits.max_queued_requests
@@ -286,7 +288,7 @@ class Scheduler:
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":
             at_risk = "a request was placed where the targets are at risk"
-        elif dispatch is None and any(n and tier != FLEX for tier, n in lane.queued_by_tier.items()):
+        elif dispatch is None and lane.has_urgent:
             at_risk = f"{lane.pool.waiting_requests} requests wait for a place"
         return list(self._awake.start_needed([lane], now_seconds, at_risk=at_risk))
 
@@ -335,11 +337,20 @@ class Scheduler:
         lane.reorder(request)
         return lane
 
+    def _release_one(self, now_seconds: float) -> list[Command]:
+        """The queue is full: of the held requests the one that is due first is held no longer."""
+        request_id = self._waiting.take_due(inf)
+        if request_id is None:
+            return []
+        lane = self._now_due(self._requests[request_id], now_seconds)
+        return self._fill([lane], now_seconds)
+
     def _release_held(self, now_seconds: float) -> list[Command]:
         """Nothing is held back any more; nobody comes whom it would make room for."""
         while (request_id := self._waiting.take_due(inf)) is not None:
             self._now_due(self._requests[request_id], now_seconds)
-        return self._fill(self._fleet.lanes, now_seconds)
+        commands = self._fill(self._fleet.lanes, now_seconds)
+        return commands + list(self._awake.start_needed(self._fleet.lanes, now_seconds))
 
     def _enqueue(self, request: Request, lane: Lane, now_seconds: float) -> None:
         request.queued_at_seconds = now_seconds

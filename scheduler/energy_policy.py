@@ -21,8 +21,8 @@ _LOOKED_AT: Final = 8
 _TTFT_RATIO: Final = 0.5
 _TPOT_RATIO: Final = 0.75
 # A request that can wait leaves this much more to those that cannot: prompts come in bursts.
-_FLEX_TTFT_RATIO: Final = 0.2
-_FLEX_TPOT_RATIO: Final = 0.7
+_FLEX_TTFT_RATIO: Final = 0.25
+_FLEX_TPOT_RATIO: Final = 0.65
 # Enough held requests to be worth a batch of their own where no other runs: half of the way from 1 to 128 sequences, by
 # the logarithm that joules per token follow.
 _FLEX_BATCH: Final = 12

@@ -20,7 +20,7 @@ from bench.simulation.request_log import SERVED, TOO_LONG, RequestLog
 from bench.simulation.workload import PlannedRequest
 from scheduler.commands import Command, Dispatch, Notice, Park, Reject, Start
 from scheduler.core import Scheduler
-from scheduler.events import Event, RequestArrived, RequestFinished, WorkerParked
+from scheduler.events import DrainStarted, Event, RequestArrived, RequestFinished, WorkerParked
 
 _BYTES_PER_PROMPT_TOKEN = 4  # of English text; the scheduler's own estimate of the tokens is part of what is tried
 _SAMPLES = 288  # every five minutes of a day
@@ -101,6 +101,8 @@ class SimulationDriver:
                 self._now = arrival_seconds
                 self._arrive(number, requests[number])
                 number += 1
+                if number == len(requests):
+                    self._feed(DrainStarted())  # nobody comes any more whom the held might join
             elif wake_seconds <= self._due[0][0]:
                 self._now = self._woken_at_seconds = max(self._now, wake_seconds)
                 self._carry_out(self._core.wake(self._now))
