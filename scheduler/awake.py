@@ -4,10 +4,10 @@ Decides over a fleet and changes in it only what its own commands imply; which r
 """
 
 from collections.abc import Iterable
-from math import inf
+from math import ceil, inf
+from typing import Final
 
 from scheduler.commands import Park, Start, WorkerCommand
-from scheduler.demand import workers_wanted
 from scheduler.fleet import Fleet, WorkerPhase
 from scheduler.lane import Lane
 from scheduler.limits import SchedulerLimits
@@ -16,9 +16,11 @@ from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
 # How long an answer to "how many are wanted?" holds; the forecast behind it changes over many seconds.
-_WANTED_SECONDS = 1.0
+_WANTED_SECONDS: Final = 1.0
 # How soon a worker that is due but still wanted is considered again.
-_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS: Final = 5.0
+# A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
+_FULL_RATIO: Final = 0.6
 
 
 class Awake:
@@ -29,6 +31,7 @@ class Awake:
         self._limits = limits
         self._targets = targets
         self._is_enabled = is_enabled
+        self._is_draining = False
         self._due: OrderedIds[tuple[float, int]] = OrderedIds()
         self._wanted: dict[str, tuple[float, int, float]] = {}
 
@@ -37,9 +40,9 @@ class Awake:
         first = self._due.first()
         return None if first is None else first[0][0]
 
-    def stop(self) -> None:
-        """Nothing is parked or started from now on."""
-        self._is_enabled = False
+    def drain(self) -> None:
+        """Nothing is parked from now on, and started only where somebody would wait in vain."""
+        self._is_draining = True
         self._due = OrderedIds()
 
     def refresh(self, worker: Worker, now_seconds: float) -> None:
@@ -50,7 +53,7 @@ class Awake:
         elif worker.idle_since_seconds is None or worker.worker_id not in self._due:
             if worker.idle_since_seconds is None:
                 worker.idle_since_seconds = now_seconds
-            if self._is_enabled and worker.can_park:
+            if self._is_enabled and worker.can_park and not self._is_draining:
                 self._consider_at(worker, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
 
     def forget(self, worker_id: str) -> None:
@@ -89,8 +92,11 @@ class Awake:
         known = self._wanted.get(lane.model)
         if known is not None and 0 <= now_seconds - known[0] < _WANTED_SECONDS:
             return known[1], known[2]
-        demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds) if lane.workers else 0.0
-        wanted = max(self._limits.min_workers, workers_wanted(demand_workers))
+        demand_workers, wanted = 0.0, 0
+        if lane.workers:
+            demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
+            wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+        wanted = max(self._limits.min_workers, min(wanted, self._affordable(lane)))
         self._wanted[lane.model] = now_seconds, wanted, demand_workers
         return wanted, demand_workers
 
@@ -104,8 +110,7 @@ class Awake:
             return False
         for lane in self._fleet.lanes_of(worker):
             others = sum(not one.is_leaving for one in lane.workers) - 1
-            waits = any(count and tier != "flex" for tier, count in lane.queued_by_tier.items())
-            if waits or others < self.wanted(lane, now_seconds)[0]:
+            if lane.has_urgent or others < self.wanted(lane, now_seconds)[0]:
                 return False
         return True
 
@@ -124,6 +129,8 @@ class Awake:
         if awake == len(lane.expected_worker_ids):
             return []
         starting = len(self._fleet.in_phase(lane, WorkerPhase.STARTING))
+        if self._is_draining and (lane.is_empty or awake + starting > 0):
+            return []
         wanted, demand_workers = self.wanted(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
@@ -135,6 +142,16 @@ class Awake:
             self._fleet.starting(record, now_seconds)
             commands.append(Start(record.worker_id, reason))
         return commands
+
+    def _affordable(self, lane: Lane) -> int:
+        """How many workers the power cap lets run at a full batch; a few full ones do more than many starved ones."""
+        cap_watts = self._limits.power_cap_watts
+        if cap_watts is None or not lane.workers:
+            return len(lane.expected_worker_ids)
+        model = lane.workers[0].model
+        full_watts = model.power.at(model.steps.largest_batch(self._targets.tpot_seconds, 256))
+        parked_watts = len(self._fleet.records) * model.parked_watts
+        return max(1, int((cap_watts - parked_watts) / max(1.0, full_watts - model.parked_watts)))
 
     def _has_power_for(self, watts: float) -> bool:
         cap_watts = self._limits.power_cap_watts

@@ -59,9 +59,9 @@ class Scheduler:
         self._limits = limits
         self._targets = targets or LatencyTargets()
         self._fleet = Fleet(models)
+        self._lengths = Lengths()
         self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
-        self._lengths = Lengths()
         self._placer = Placer(policy, limits, self._fleet, self._awake)
         self._waiting = self._placer.waiting
         self._notices = Notices(self._targets)
@@ -105,7 +105,7 @@ class Scheduler:
                 return self._worker_changed(event, now_seconds)
             case DrainStarted():
                 self._is_draining = True
-                self._awake.stop()
+                self._awake.drain()
                 return self._release_held(now_seconds)
             case _:
                 assert_never(event)
@@ -197,6 +197,8 @@ class Scheduler:
         was_behind_others = not lane.is_empty
         self._enqueue(request, lane, now_seconds)
         commands = self._fill([lane], now_seconds) if was_behind_others else []
+        if self.queued_requests > self._limits.max_queued_requests:
+            commands += self._release_one(now_seconds)
         if request.state is RequestState.QUEUED and self.queued_requests > self._limits.max_queued_requests:
             self._drop_queued(request, Reject)
             waiting, limit = self.queued_requests, self._limits.max_queued_requests
@@ -218,11 +220,20 @@ class Scheduler:
         if isinstance(event, RequestFinished):
             asked = request.arrival
             self._lengths.ended(asked.model, asked.tenant, asked.prompt_bytes, event.prompt_tokens, event.output_tokens)
+            self._learn_attainment(request, lane, event, now_seconds)
         worker = self._placer.leave(request, lane, now_seconds)
         if not len(self._waiting):
             return []
         self._waiting.pace.departed(now_seconds)
         return self._fill(self._placer.lanes_with_room_after(worker), now_seconds)
+
+    def _learn_attainment(self, request: Request, lane: Lane, event: RequestFinished, now_seconds: float) -> None:
+        """See whether the targets were met; those of a request that can wait are not promised."""
+        if request.arrival.tier == FLEX or (event.ttft_seconds is None and event.tpot_seconds is None):
+            return
+        is_soon = event.ttft_seconds is None or event.ttft_seconds <= self._targets.ttft_seconds
+        is_steady = event.tpot_seconds is None or event.tpot_seconds <= self._targets.tpot_seconds
+        lane.pool.margin.observe(request.dispatched_at_seconds, now_seconds, is_met=is_soon and is_steady)
 
     def _dispatch_failed(self, event: DispatchFailed, now_seconds: float) -> list[Command]:
         request = self._requests.get(event.request_id)
@@ -277,7 +288,7 @@ class Scheduler:
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":
             at_risk = "a request was placed where the targets are at risk"
-        elif dispatch is None and any(n and tier != FLEX for tier, n in lane.queued_by_tier.items()):
+        elif dispatch is None and lane.has_urgent:
             at_risk = f"{lane.pool.waiting_requests} requests wait for a place"
         return list(self._awake.start_needed([lane], now_seconds, at_risk=at_risk))
 
@@ -326,11 +337,20 @@ class Scheduler:
         lane.reorder(request)
         return lane
 
+    def _release_one(self, now_seconds: float) -> list[Command]:
+        """The queue is full: of the held requests the one that is due first is held no longer."""
+        request_id = self._waiting.take_due(inf)
+        if request_id is None:
+            return []
+        lane = self._now_due(self._requests[request_id], now_seconds)
+        return self._fill([lane], now_seconds)
+
     def _release_held(self, now_seconds: float) -> list[Command]:
         """Nothing is held back any more; nobody comes whom it would make room for."""
         while (request_id := self._waiting.take_due(inf)) is not None:
             self._now_due(self._requests[request_id], now_seconds)
-        return self._fill(self._fleet.lanes, now_seconds)
+        commands = self._fill(self._fleet.lanes, now_seconds)
+        return commands + list(self._awake.start_needed(self._fleet.lanes, now_seconds))
 
     def _enqueue(self, request: Request, lane: Lane, now_seconds: float) -> None:
         request.queued_at_seconds = now_seconds

@@ -5,14 +5,18 @@ deadline, except one that must avoid the only workers with room: that one is ste
 """
 
 from collections import Counter
+from typing import Final
 
 from scheduler.demand import Demand
 from scheduler.ordered_ids import OrderedIds
 from scheduler.pool import Pool
 from scheduler.request import Request
+from scheduler.tiers import FLEX
 from scheduler.worker import Worker
 
 Order = tuple[int, float, int]
+POWER_CAP: Final = "power_cap"
+"""The `held_reason` of a lane whose first request would exceed the power cap."""
 
 
 class Lane:
@@ -43,6 +47,11 @@ class Lane:
     def was_announced(self) -> bool:
         """Whether a worker ever served the model."""
         return self._was_announced
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether a request that cannot wait does so, and not for want of power."""
+        return self.held_reason != POWER_CAP and any(n and tier != FLEX for tier, n in self.queued_by_tier.items())
 
     @property
     def is_abandoned(self) -> bool:

@@ -15,6 +15,7 @@ from server.metrics import ServerMetrics
 from server.models_route import find_model, list_models
 from server.proxy import Proxy, ProxyMiddleware
 from server.roster import Roster
+from server.scheduler_route import SchedulerReport
 
 logger = logging.getLogger("wattline.server")
 
@@ -27,6 +28,7 @@ class AppParts:
     scheduler: Scheduler
     metrics: ServerMetrics
     proxy: Proxy
+    report: SchedulerReport
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -65,6 +67,14 @@ def _add_operations(app: FastAPI, parts: AppParts) -> None:
         await parts.roster.refresh()
         queued = parts.scheduler.snapshot().queued_requests_by_tier
         return Response(parts.metrics.render(queued.items()), media_type=CONTENT_TYPE_LATEST)
+
+    @app.api_route(
+        "/v1/scheduler",
+        methods=["GET", "HEAD"],
+        summary="The scheduler's state, its latest decisions and their reasons.",
+    )
+    async def scheduler() -> JSONResponse:
+        return JSONResponse(parts.report.body())
 
 
 def _add_models(app: FastAPI, parts: AppParts) -> None:

@@ -30,15 +30,17 @@ from metering.report import (
     to_json_dict,
     watch_machine,
 )
+from scheduler.policy import POLICIES
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
 from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
 from server.running import explain_start_failure, listen, run
-from server.settings import Settings, load_settings, unknown_variables
+from server.settings import DEFAULT_POLICY, Settings, load_settings, unknown_variables
 from workers.errors import EngineStartError
 
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
 _METERS: Final = "auto, nvml, rapl, nvml+rapl, zeus, estimate or replay:FILE"
+_POLICIES: Final = ", ".join(POLICIES)
 _OWN_ENGINE_ARGS: Final = frozenset({"--uds", "--host", "--port", "--api-key", "--model", "--root-path"})
 
 app = typer.Typer(
@@ -64,7 +66,15 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
     workers: Annotated[str | None, typer.Option(help="How many engines to start [1].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cuda or cpu [auto].")] = None,
     worker_url: Annotated[list[str] | None, typer.Option(help="Attach to a running server; repeatable.")] = None,
-    policy: Annotated[str | None, typer.Option(help="least-loaded or round-robin [least-loaded].")] = None,
+    policy: Annotated[str | None, typer.Option(help=f"{_POLICIES} [{DEFAULT_POLICY}].")] = None,
+    slo_ttft_seconds: Annotated[
+        str | None, typer.Option(help="Target for the p99 time to first token [1, on a CPU 5].")
+    ] = None,
+    slo_tpot_seconds: Annotated[
+        str | None, typer.Option(help="Target for the p99 time per output token [0.05, on a CPU 0.5].")
+    ] = None,
+    power_cap_watts: Annotated[str | None, typer.Option(help="What all workers together may draw [no limit].")] = None,
+    min_workers: Annotated[str | None, typer.Option(help="How many workers always stay up [1].")] = None,
     meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
@@ -79,6 +89,10 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
         "device": device,
         "worker_urls": tuple(worker_url) if worker_url else None,
         "policy": policy,
+        "slo_ttft_seconds": slo_ttft_seconds,
+        "slo_tpot_seconds": slo_tpot_seconds,
+        "power_cap_watts": power_cap_watts,
+        "min_workers": min_workers,
         "meter": meter,
         "log_level": log_level,
         "engine_args": tuple(engine_args) or None,

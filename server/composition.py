@@ -1,8 +1,6 @@
 """The composition root: settings in, a running server's parts out. The only place that knows them all."""
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,21 +9,27 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from metering.choice import ENGINES_ON_HOST_KEY
-from scheduler.commands import Command, Dispatch
 from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
 from scheduler.targets import LatencyTargets
 from server.app import AppParts, create_app
+from server.command_sink import CommandSink
+from server.context_limit import ContextLimits
+from server.decision_log import DecisionLog
 from server.errors import StartError
+from server.host_gpus import UNKNOWN_HARDWARE, HostGpus, list_gpus
+from server.latency_targets import latency_targets
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_store import ResolvedModel
 from server.proxy import Proxy
 from server.roster import Roster
+from server.scheduler_route import SchedulerReport
 from server.settings import Settings
 from workers.child_engine import ChildEngine
+from workers.client import EngineClient
 from workers.engine import Engine, EngineReady
 from workers.remote_engine import RemoteEngine
 from workers.supervisor import Supervisor
@@ -42,90 +46,98 @@ class ServerParts:
     roster: Roster
     metrics: ServerMetrics
     supervisors: tuple[Supervisor, ...]
+    targets: LatencyTargets
 
 
 def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Callable[[str, str], None]) -> ServerParts:
     """Put a server together. `model` is None where all workers are remote."""
-    configured = frozenset({model.served_name}) if model is not None else frozenset[str]()
-    core = Scheduler(
-        POLICIES[settings.policy](LatencyTargets()),
-        SchedulerLimits(settings.max_queued_requests, settings.queue_timeout_seconds),
-        configured,
+    # What an attached server runs on is not known; a GPU is assumed unless the operator says cpu.
+    device = settings.device if settings.worker_urls else detect_device(settings.device)
+    targets = latency_targets(device, settings.slo_ttft_seconds, settings.slo_tpot_seconds)
+    limits = SchedulerLimits(
+        max_queued_requests=settings.max_queued_requests,
+        queue_timeout_seconds=settings.queue_timeout_seconds,
+        flex_wait_seconds=settings.flex_wait_seconds,
+        min_workers=settings.min_workers,
+        power_cap_watts=settings.power_cap_watts,
     )
+    core = Scheduler(POLICIES[settings.policy](targets), limits, _configured_models(model), targets)
     metrics = ServerMetrics()
     aborts = LedgerOfAborts(metrics.charge)
-    roster = Roster(aborts.charged)
+    roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     metrics.watch(roster)
-
-    def count_dispatch(command: Command) -> None:
-        if isinstance(command, Dispatch):
-            metrics.dispatched(command.worker_id, command.reason)
-
-    driver = SchedulerDriver(core, time.monotonic, count_dispatch)
-    proxy = Proxy(driver, roster, metrics, aborts, model.served_name if model else None, settings.max_body_bytes)
-    engines = _engines(settings, model, on_engine_line)
-    supervisors = tuple(_supervise(engine, driver, roster, settings.max_running_requests) for engine in engines)
-    app = create_app(AppParts(roster, core, metrics, proxy))
-    return ServerParts(app, driver, proxy, roster, metrics, supervisors)
+    log = DecisionLog(time.time)
+    supervisors: dict[str, Supervisor] = {}
+    driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
+    context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
+    served_name = model.served_name if model is not None else None
+    proxy = Proxy(driver, roster, metrics, aborts, context_limits, served_name, settings.max_body_bytes)
+    for engine, hardware in _engines(settings, model, device, on_engine_line):
+        supervisors[engine.worker_id] = _supervise(engine, driver, roster, settings, hardware)
+    report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
+    app = create_app(AppParts(roster, core, metrics, proxy, report))
+    return ServerParts(app, driver, proxy, roster, metrics, tuple(supervisors.values()), targets)
 
 
 def detect_device(device: str) -> str:
     """`auto` resolved: `cuda` where an NVIDIA driver lists a GPU, else `cpu`."""
     if device != "auto":
         return device
-    return "cuda" if _listed_gpus() else "cpu"
+    return "cuda" if list_gpus().indices() else "cpu"
 
 
-def _listed_gpus() -> list[str]:
-    """Indices of the GPUs that the NVIDIA driver lists.
-
-    Raises:
-        StartError: the driver's tool is there and does not answer.
-    """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    try:
-        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise StartError(f"nvidia-smi does not answer ({error}): mend the driver, or use --device cpu") from error
-    gpus = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(index) for index in range(len(gpus))] if listing.returncode == 0 else []
+def _configured_models(model: ResolvedModel | None) -> frozenset[str]:
+    return frozenset({model.served_name}) if model is not None else frozenset()
 
 
-def _supervise(engine: Engine, driver: SchedulerDriver, roster: Roster, max_running_requests: int) -> Supervisor:
+def _ready_clients(roster: Roster, model: str) -> list[EngineClient]:
+    """How to speak to the ready workers that serve a model."""
+    return [member.client for member in roster.ready() if member.client is not None and model in member.models]
+
+
+def _supervise(
+    engine: Engine, driver: SchedulerDriver, roster: Roster, settings: Settings, hardware: str
+) -> Supervisor:
     def on_ready(ready: EngineReady) -> None:
         roster.engine_ready(engine.worker_id, ready)
 
-    supervisor = Supervisor(engine, driver.tell, on_ready, time.monotonic, max_running_requests)
+    supervisor = Supervisor(
+        engine, driver.tell, on_ready, time.monotonic, settings.max_running_requests, hardware=hardware
+    )
     roster.add(supervisor)
     return supervisor
 
 
-def _engines(settings: Settings, model: ResolvedModel | None, on_line: Callable[[str, str], None]) -> list[Engine]:
+def _engines(
+    settings: Settings, model: ResolvedModel | None, device: str, on_line: Callable[[str, str], None]
+) -> list[tuple[Engine, str]]:
+    """The engines, each with the class of hardware it runs on."""
     if settings.worker_urls:
-        return [RemoteEngine(f"remote-{index}", url) for index, url in enumerate(settings.worker_urls)]
+        urls = enumerate(settings.worker_urls)
+        return [(RemoteEngine(f"remote-{index}", url), UNKNOWN_HARDWARE) for index, url in urls]
     assert model is not None
-    device = detect_device(settings.device)
+    gpus = list_gpus() if device == "cuda" else HostGpus(())
     cores = divide_cores(settings.workers) if device == "cpu" else [None] * settings.workers
-    gpus = _gpus_of_workers(settings.workers) if device == "cuda" else [None] * settings.workers
-    engines: list[Engine] = []
+    visible_gpus = _gpus_of_workers(settings.workers, gpus) if device == "cuda" else [None] * settings.workers
+    engines: list[tuple[Engine, str]] = []
     for index in range(settings.workers):
         worker_id = f"vllm-{index}"
         environ = vllm_environ(os.environ, worker_id, settings.meter, device, cores[index])
         # Counters of the whole host belong to one engine only. What others the operator knows of counts too.
         environ.setdefault(ENGINES_ON_HOST_KEY, str(settings.workers))
-        if (visible := gpus[index]) is not None:
+        if (visible := visible_gpus[index]) is not None:
             environ["CUDA_VISIBLE_DEVICES"] = visible
-        engines.append(ChildEngine(worker_id, _command(model, device, settings), environ, on_line, cores[index]))
+        hardware = "cpu" if device == "cpu" else gpus.hardware_of(environ.get("CUDA_VISIBLE_DEVICES"))
+        engine = ChildEngine(worker_id, _command(model, device, settings), environ, on_line, cores[index])
+        engines.append((engine, hardware))
     return engines
 
 
-def _gpus_of_workers(workers: int) -> list[str | None]:
+def _gpus_of_workers(workers: int, gpus: HostGpus) -> list[str | None]:
     if workers == 1:
         return [None]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = visible.split(",") if visible else _listed_gpus()
+    devices = visible.split(",") if visible else gpus.indices()
     if len(devices) < workers:
         raise StartError(
             f"workers = {workers}: this machine shows {len(devices)} GPU(s), and each worker needs its own"

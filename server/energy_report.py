@@ -25,6 +25,16 @@ class EndedRequest(BaseModel):
     decode_microjoules: Microjoules
 
 
+class Work(BaseModel):
+    """What an engine has done since it started."""
+
+    steps_total: Annotated[int, Field(ge=0, lt=2**63)]
+    step_seconds_total: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    decode_tokens_total: Annotated[int, Field(ge=0, lt=2**63)]
+    prefill_tokens_total: Annotated[int, Field(ge=0, lt=2**63)]
+    kv_cache_usage_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
 class EnergyReport(BaseModel):
     """What a worker says of its energy. Unknown fields are left to newer versions."""
 
@@ -41,5 +51,6 @@ class EnergyReport(BaseModel):
     counter_faults: dict[Name, dict[Name, Annotated[int, Field(ge=0)]]] = {}
     running_requests: Annotated[int, Field(ge=0)] = 0
     waiting_requests: Annotated[int, Field(ge=0)] = 0
+    work: Work | None = None
     recent_requests: list[EndedRequest] = []
     recent_aborts: list[EndedRequest] = []

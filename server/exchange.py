@@ -37,8 +37,10 @@ from server.held_stream import HeldStream
 from server.ledger_of_aborts import LedgerOfAborts
 from server.rejections import api_error
 from server.roster import Roster
+from server.service_tier import TIER_HEADER, with_tier_told
 from server.stall_watch import StallWatch
 from workers.errors import EngineUnreachableError
+from workers.progress import AwaitedAnswer
 
 logger = logging.getLogger("wattline.server")
 
@@ -82,7 +84,7 @@ class Exchange:
             ApiError: nothing was sent to the caller yet, and this is the answer.
         """
         record = self._record
-        held = HeldStream(send, record.request_id) if stream else None
+        held = HeldStream(send, record.request_id, record.tier) if stream else None
         try:
             dispatch = await self._place(arrival)
             try:
@@ -179,31 +181,47 @@ class Exchange:
         if client is None:
             raise EngineUnreachableError(f"worker {worker_id} is gone")
         headers = engine_headers(scope["headers"], request_id)
-        response = await client.send(scope["method"], engine_target(scope), headers, body)
+        awaited = self._roster.sent(worker_id)
+        if not runs_engine(scope["path"]):
+            awaited.end()  # it may take its time without a single step of the engine
         try:
-            _check_status(worker_id, response.status)
-            kind = header(response.raw_headers, b"content-type") or b""
-            if kind.startswith(b"text/event-stream"):
-                await self._relay_stream(worker_id, response, send, held)
-            else:
-                await self._relay_whole(worker_id, scope["path"], response, send, held)
-        except BaseException:
-            response.close()
-            raise
-        response.release()
+            response = await client.send(scope["method"], engine_target(scope), headers, body)
+            awaited.headers_received()
+            try:
+                _check_status(worker_id, response.status)
+                kind = header(response.raw_headers, b"content-type") or b""
+                if kind.startswith(b"text/event-stream"):
+                    await self._relay_stream(worker_id, response, send, held, awaited)
+                else:
+                    await self._relay_whole(worker_id, scope["path"], response, send, held, awaited)
+            except BaseException:
+                response.close()
+                raise
+            response.release()
+        finally:
+            awaited.end()
 
     async def _relay_whole(
-        self, worker_id: str, path: str, response: aiohttp.ClientResponse, send: Send, held: HeldStream | None
+        self,
+        worker_id: str,
+        path: str,
+        response: aiohttp.ClientResponse,
+        send: Send,
+        held: HeldStream | None,
+        awaited: AwaitedAnswer,
     ) -> None:
         try:
             body = await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
+        awaited.end()
         headers = caller_headers(response.raw_headers, self._record.request_id)
+        headers.append(self._tier_header())
         if response.status >= 400:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
+            body = with_tier_told(body, self._record.tier)
             self._cost = cost_of_body(body)
             if self._cost == Cost() and not self._roster.is_metered(worker_id):
                 body = splice_into_object(body, _unmetered_block(worker_id)) or body
@@ -214,7 +232,12 @@ class Exchange:
             await send_whole(send, response.status, headers, body)
 
     async def _relay_stream(
-        self, worker_id: str, response: aiohttp.ClientResponse, send: Send, held: HeldStream | None
+        self,
+        worker_id: str,
+        response: aiohttp.ClientResponse,
+        send: Send,
+        held: HeldStream | None,
+        awaited: AwaitedAnswer,
     ) -> None:
         """Relay a stream as it comes. Its first bytes are awaited before anything is sent, so that a retry can hide."""
         annotate = None if self._roster.is_metered(worker_id) else EventStream(_unmetered_block(worker_id))
@@ -226,6 +249,7 @@ class Exchange:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
         if not chunk:
             raise EngineUnreachableError(f"worker {worker_id} ended a stream before it began")
+        awaited.piece_received()
         self._record.first_byte_seconds = self._elapsed()
         await self._begin_stream(response, send, held)
         watch = StallWatch(send, self._give_up_on_caller)
@@ -235,8 +259,11 @@ class Exchange:
                 outgoing = chunk if annotate is None else annotate.feed(chunk)
                 if outgoing:
                     await watch.send({"type": "http.response.body", "body": outgoing, "more_body": True})
+                awaited.next_awaited()
                 chunk = await chunks.readany()
+                awaited.piece_received()
         except (aiohttp.ClientError, OSError) as error:
+            awaited.end()
             self._end(502)
             message = f"worker {worker_id} broke off in mid-stream ({type(error).__name__})"
             await send(_last_error(ApiError(502, message, "engine_error")))
@@ -255,8 +282,11 @@ class Exchange:
                 return
         self._has_begun = True
         headers: Headers = caller_headers(response.raw_headers, self._record.request_id)
-        headers += [(b"x-accel-buffering", b"no")]
+        headers += [(b"x-accel-buffering", b"no"), self._tier_header()]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+    def _tier_header(self) -> tuple[bytes, bytes]:
+        return TIER_HEADER, self._record.tier.encode("ascii")
 
     def _end(self, status: int) -> None:
         self._record.status = status

@@ -6,19 +6,30 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.api_error import ApiError
-
-# OpenAI's tiers; `auto` and whatever the engine may yet refuse count as the default.
-_TIERS: Final = frozenset({"default", "flex", "priority", "scale"})
+from server.prompt import UNKNOWN_PROMPT, Prompt, measure
+from server.service_tier import tier_of
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What routing needs to know. `model` is None where the body names none."""
+    """What routing needs to know. `model` is None where the body names none.
+
+    `tier` is the one the request gets, `tier_name` what the caller wrote. `is_truncated` is true where the engine is
+    to cut a prompt that is too long. `max_output_field` is the body's name for `max_output_tokens`.
+    """
 
     model: str | None
     stream: bool
     tier: str
     max_output_tokens: int | None
+    tier_name: str | None = None
+    prompt: Prompt = UNKNOWN_PROMPT
+    is_truncated: bool = False
+    max_output_field: str = "max_tokens"
+
+
+# Of several the engine follows the first.
+_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 class _Fields(BaseModel):
@@ -33,21 +44,49 @@ class _Fields(BaseModel):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
+    # For their length only.
+    prompt: Any = None
+    input: Any = None
+    system: Any = None
+    instructions: Any = None
+    tools: Any = None
+    truncate_prompt_tokens: Any = None
+    truncation: Any = None
 
 
-def parse_generation_request(body: bytes) -> GenerationRequest:
-    """Read the routing fields of a JSON body.
+def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
+    """Read the routing fields of a JSON body that was posted to `path`.
 
     Raises:
-        ApiError: 400, naming the field, when the body is not a JSON object or a field has the wrong type.
+        ApiError: 400, naming the field, when the body is not a JSON object, a field has the wrong type or the service
+            tier is unknown.
     """
     try:
         fields = _Fields.model_validate_json(body)
     except ValidationError as error:
         raise _explain(error.errors(include_url=False, include_input=False)[0]) from None
-    limit = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
-    tier = fields.service_tier if fields.service_tier in _TIERS else "default"
-    return GenerationRequest(fields.model, bool(fields.stream), tier, limit)
+    limit_field = next((name for name in _OUTPUT_LIMITS if getattr(fields, name)), "max_tokens")
+    return GenerationRequest(
+        model=fields.model,
+        stream=bool(fields.stream),
+        tier=tier_of(fields.service_tier, path),
+        max_output_tokens=getattr(fields, limit_field) or None,
+        tier_name=fields.service_tier,
+        prompt=_prompt(fields, body),
+        is_truncated=fields.truncate_prompt_tokens is not None or fields.truncation not in (None, "disabled"),
+        max_output_field=limit_field,
+    )
+
+
+def _prompt(fields: _Fields, body: bytes) -> Prompt:
+    """A body without a prompt in a field we know (two texts to be compared, say) counts with all its bytes."""
+    if fields.messages is not None:
+        return measure("messages", fields.messages, fields.system, fields.tools)
+    if fields.input is not None:  # before `prompt`, which in the Responses API names a stored template
+        return measure("input", fields.input, fields.instructions, fields.tools)
+    if fields.prompt is not None:
+        return measure("prompt", fields.prompt)
+    return Prompt(text_bytes=len(body))
 
 
 def _explain(problem: Any) -> ApiError:  # noqa: ANN401  # pydantic's error details

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from metering.counter import MICROJOULES_PER_JOULE
+from scheduler.tiers import TIERS
 from server.exchange_record import ExchangeRecord
 from server.roster import Roster
 from workers.supervisor import WorkerState
@@ -68,6 +69,12 @@ class ServerMetrics:
         self.dispatches = Counter(
             "wattline_dispatches", "Requests sent to a worker.", ("worker", "reason"), registry=registry
         )
+        self.worker_commands = Counter(
+            "wattline_worker_commands",
+            "What the scheduler had done with a worker: park, start.",
+            ("worker", "command"),
+            registry=registry,
+        )
         self.queue_requests = Gauge(
             "wattline_queue_requests", "Requests waiting for a worker.", ("tier",), registry=registry
         )
@@ -101,6 +108,10 @@ class ServerMetrics:
         """A request was sent to a worker."""
         self._child(self.dispatches, worker_id, reason).inc()
 
+    def commanded(self, worker_id: str, command: str) -> None:
+        """A worker was told to park or to start."""
+        self._child(self.worker_commands, worker_id, command).inc()
+
     def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """Book energy to whoever asked for it."""
         self._child(self.tenant_energy, record.tenant, record.model, record.tier).inc(energy_joules)
@@ -108,7 +119,8 @@ class ServerMetrics:
     def render(self, queued_by_tier: Iterable[tuple[str, int]]) -> bytes:
         """The page in Prometheus' text format."""
         self.queue_requests.clear()
-        self.queue_requests.labels("default").set(0)
+        for tier in TIERS:
+            self.queue_requests.labels(tier).set(0)
         for tier, queued in queued_by_tier:
             self.queue_requests.labels(tier).set(queued)
         return generate_latest(self.registry)

@@ -18,6 +18,8 @@ from server.asgi import (
     read_body,
     send_error,
 )
+from server.context_limit import ContextLimits
+from server.deadline import deadline_at_seconds
 from server.disconnect import DisconnectWatch
 from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
@@ -26,6 +28,7 @@ from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.pass_through import no_worker_ready, pass_through
 from server.roster import Roster
+from server.service_tier import with_tier_asked
 
 _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 # Label values for metrics: a closed set, whatever path a caller makes up.
@@ -40,7 +43,7 @@ _ENDPOINTS: Final = frozenset(
         "/v1/score",
     }
 )
-_ENGINES_PATH: Final = re.compile(r"^/v1/(?!models(/|$))")
+_ENGINES_PATH: Final = re.compile(r"^/v1/(?!(models|scheduler)(/|$))")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _NO_KEYS_TENANT: Final = "anonymous"
 
@@ -57,6 +60,7 @@ class Proxy:
         roster: Roster,
         metrics: ServerMetrics,
         aborts: LedgerOfAborts,
+        limits: ContextLimits,
         configured_model: str | None,
         max_body_bytes: int,
     ) -> None:
@@ -64,6 +68,7 @@ class Proxy:
         self._roster = roster
         self._metrics = metrics
         self._aborts = aborts
+        self._limits = limits
         self._configured_model = configured_model
         self._max_body_bytes = max_body_bytes
         self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
@@ -97,6 +102,7 @@ class Proxy:
 
     async def _scheduled(self, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes) -> None:
         started = time.monotonic()
+        deadline = deadline_at_seconds(scope["headers"], started, time.time())
         request = self._parse(scope, body)
         model = request.model or self._only_model()
         if self._configured_model is None and not any(member.models for member in self._roster.members()):
@@ -113,13 +119,24 @@ class Proxy:
         unique_id = request_id
         if request_id in self._exchanges or self._aborts.knows(request_id):
             unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
-        arrival = RequestArrived(
-            unique_id, model, request.tier, prompt_bytes=len(body), max_output_tokens=request.max_output_tokens
-        )
         exchange = Exchange(self._driver, self._roster, self._aborts, record, started)
         self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
+            tokens = request.prompt.tokens
+            if deadline is None or deadline > started:  # one that is past needs no other reason
+                tokens = await self._limits.prompt_tokens(path, model, request, body)
+            arrival = RequestArrived(
+                unique_id,
+                model,
+                request.tier,
+                prompt_bytes=request.prompt.text_bytes,
+                max_output_tokens=request.max_output_tokens,
+                deadline_at_seconds=deadline,
+                tenant=record.tenant,
+                prompt_tokens=tokens,
+            )
+            body = with_tier_asked(body, request.tier_name, request.tier, path)
             await exchange.serve(scope, body, arrival, send, stream=request.stream)
         except asyncio.CancelledError:
             # A caller may close as soon as the stream has told its energy, the last thing in it.
@@ -144,7 +161,7 @@ class Proxy:
         content_type = header(scope["headers"], b"content-type") or b"application/json"
         if not body or (b"json" not in content_type and not body.startswith(b"{")):
             return GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
-        return parse_generation_request(body)
+        return parse_generation_request(body, scope["path"])
 
     def _serves(self, model: str) -> bool:
         return model == self._configured_model or any(model in member.models for member in self._roster.members())
@@ -162,7 +179,7 @@ class Proxy:
 class ProxyMiddleware:
     """Takes what belongs to the engines out of the application's stream of requests.
 
-    `/v1/models` stays with the application, which merges the workers' listings.
+    `/v1/models` stays with the application, which merges the workers' listings, and so does what is ours alone.
     """
 
     def __init__(self, app: App, proxy: Proxy) -> None:

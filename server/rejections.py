@@ -24,6 +24,8 @@ def api_error(reject: Reject) -> ApiError:
     status, code = _ANSWERS[reject.cause]
     param = "model" if reject.cause is RejectCause.UNKNOWN_MODEL else None
     headers = {}
+    if reject.cause is RejectCause.DEADLINE_PASSED:
+        headers["x-should-retry"] = "false"  # OpenAI's clients repeat a 408 by themselves, and it would be later still
     if status in {429, 503}:
         headers["Retry-After"] = str(reject.retry_after_seconds or _RETRY_SECONDS)
     return ApiError(status, reject.reason, code, param, headers)

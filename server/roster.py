@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,11 +12,13 @@ from scheduler.events import WorkerReported
 from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
 from workers.engine import EngineReady
+from workers.progress import DEFAULT_STALL_SECONDS, AwaitedAnswer, WorkerProgress
 from workers.supervisor import Supervisor, WorkerState
 
 logger = logging.getLogger("wattline.server")
 
 _POLL_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Member:
 
     supervisor: Supervisor
     energy: WorkerEnergy
+    progress: WorkerProgress
     client: EngineClient | None = None
     metered: bool = False
     models: frozenset[str] = field(default_factory=frozenset)
@@ -39,9 +43,20 @@ class Member:
 
 
 class Roster:
-    """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known."""
+    """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
-    def __init__(self, on_request_charged: Callable[[str, float], None]) -> None:
+    A worker that owes answers and makes no progress for `stall_seconds` is given up as hung.
+    """
+
+    def __init__(
+        self,
+        on_request_charged: Callable[[str, float], None],
+        *,
+        stall_seconds: float = DEFAULT_STALL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stall_seconds = stall_seconds
+        self._clock = clock
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
@@ -49,7 +64,7 @@ class Roster:
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
         worker_id = supervisor.engine.worker_id
-        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id))
+        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id), WorkerProgress(self._stall_seconds))
 
     def members(self) -> Iterable[Member]:
         return self._members.values()
@@ -64,6 +79,10 @@ class Roster:
     def suspect(self, worker_id: str) -> None:
         """A request broke off on this worker; have it looked at."""
         self._members[worker_id].supervisor.suspect()
+
+    def sent(self, worker_id: str) -> AwaitedAnswer:
+        """A request goes to this worker: its answer is awaited from now on, and judged by. `end` it in any case."""
+        return AwaitedAnswer(self._members[worker_id].progress, self._clock)
 
     def is_metered(self, worker_id: str) -> bool:
         """Whether the worker writes energy blocks itself."""
@@ -80,43 +99,87 @@ class Roster:
         member.metered = ready.metered
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
+        member.progress.started(self._clock())
         if stale is not None:
-            closing = asyncio.create_task(stale.close(), name=f"close the old connections of {worker_id}")
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._close(stale.abort(), worker_id)
 
     async def poll(self, tell: Callable[[WorkerReported], None]) -> None:
-        """Refresh every worker's telemetry, again and again, until cancelled."""
-        while True:
-            await self.refresh()
-            for member in self.ready():
-                report = member.energy
-                tell(WorkerReported(member.worker_id, report.running_requests, report.waiting_requests))
-            await asyncio.sleep(_POLL_SECONDS)
+        """Refresh every worker's telemetry and look for hung ones, again and again, until cancelled.
+
+        Each worker on its own: one that is silent keeps nobody from being heard.
+        """
+        async with asyncio.TaskGroup() as group:
+            for member in self._members.values():
+                group.create_task(self._poll_member(member, tell), name=f"poll {member.worker_id}")
+            group.create_task(self._watch_progress(), name="watch the workers' progress")
 
     async def refresh(self) -> None:
         """Ask every ready worker for its energy now, all at once; a slow one keeps its last report."""
         await asyncio.gather(*(self._refresh(member) for member in self._members.values()))
+
+    async def _poll_member(self, member: Member, tell: Callable[[WorkerReported], None]) -> None:
+        while True:
+            is_fresh = await self._refresh(member)
+            if member.is_ready and (is_fresh or not member.metered):
+                report = member.energy
+                tell(
+                    WorkerReported(member.worker_id, report.running_requests, report.waiting_requests, work=report.work)
+                )
+            if member.progress.needs_probe:
+                await self._probe(member)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _probe(self, member: Member) -> None:
+        client = member.client
+        if client is not None and await client.get_json("/v1/models", _PROBE_SECONDS) is not None:
+            member.progress.probe_answered(self._clock())
+
+    async def _watch_progress(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            for member in self._members.values():
+                cause = member.progress.is_hung(self._clock())
+                if cause is not None:
+                    self._give_up(member, cause)
+
+    def _give_up(self, member: Member, cause: str) -> None:
+        """Break off all that is awaited from a hung worker, so that it may be tried elsewhere."""
+        logger.error("worker %s is hung: %s", member.worker_id, cause)
+        member.progress.started(self._clock())
+        member.supervisor.hang(cause)
+        client, member.client = member.client, None
+        if client is not None:
+            self._close(client.abort(), member.worker_id)
+
+    def _close(self, closing: Coroutine[Any, Any, None], worker_id: str) -> None:
+        task = asyncio.create_task(closing, name=f"close the old connections of {worker_id}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         for member in self._members.values():
             if member.client is not None:
                 await member.client.close()
 
-    async def _refresh(self, member: Member) -> None:
+    async def _refresh(self, member: Member) -> bool:
+        """Whether it has told something new."""
         if not member.is_ready:
             member.energy.gone()
-            return
-        if not member.metered or member.client is None:
-            return
-        report = await member.client.get_json("/energy")
-        if not isinstance(report, dict):
-            return
+            return False
+        client = member.client
+        if not member.metered or client is None:
+            return False
+        report = await client.get_json("/energy")
+        if not isinstance(report, dict) or member.client is not client:  # it may have begun another life meanwhile
+            return False
         try:
             ended = member.energy.take(report)
         except ValueError as error:
             # A worker of another version, or another server altogether: it may not take this one down.
             logger.warning("worker %s sent an energy report we cannot read: %s", member.worker_id, error)
-            return
+            member.progress.reported(None, self._clock())
+            return False
+        member.progress.reported(member.energy.work, self._clock())
         for request_id, microjoules in ended:
             self._on_request_charged(request_id, microjoules / MICROJOULES_PER_JOULE)
+        return True

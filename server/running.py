@@ -18,6 +18,7 @@ from server.api_error import ApiError
 from server.composition import ServerParts, compose, detect_device
 from server.corked_protocol import CorkedHttpProtocol
 from server.errors import StartError
+from server.latency_targets import describe_targets
 from server.model_store import ResolvedModel
 from server.settings import Settings
 from workers.errors import EngineStartError
@@ -93,6 +94,7 @@ async def run(settings: Settings, model: ResolvedModel | None, listener: socket.
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     _say_starting(settings, model, listener)
+    _say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
     # What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time.
     gc.collect()
     gc.freeze()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -18,6 +18,7 @@ from pydantic_settings import (
 from metering.choice import EXPECTED as EXPECTED_METERS
 from metering.choice import check_meter_setting
 from metering.errors import MeterSettingError
+from scheduler.policy import POLICIES
 from server.errors import SettingError
 
 # Read by other parts: the model store, the meter, the front end's own workers.
@@ -33,10 +34,15 @@ _OTHER_VARIABLES: Final = frozenset(
     }
 )
 DEFAULT_MODEL: Final = "smollm2"
+DEFAULT_POLICY: Final = "energy"
 
 
 class Settings(BaseSettings):
-    """What an operator may choose. Seconds, bytes and counts as the names say."""
+    """What an operator may choose. Seconds, watts, bytes and counts as the names say.
+
+    Latency targets that are None are chosen for the device. `stall_seconds` is how long an engine that runs requests
+    may make no token before it is taken to hang.
+    """
 
     model_config = SettingsConfigDict(env_prefix="WATTLINE_", extra="forbid", frozen=True)
 
@@ -46,7 +52,13 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256)
     device: Literal["auto", "cuda", "cpu"] = "auto"
     worker_urls: Annotated[tuple[str, ...], NoDecode] = ()
-    policy: Literal["least-loaded", "round-robin"] = "least-loaded"
+    policy: str = DEFAULT_POLICY
+    slo_ttft_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    slo_tpot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    flex_wait_seconds: float = Field(default=300.0, ge=0, allow_inf_nan=False)
+    min_workers: int = Field(default=1, ge=0)
+    power_cap_watts: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    stall_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     meter: str = "auto"
     max_running_requests: int = Field(default=256, ge=1)
     max_queued_requests: int = Field(default=1024, ge=0)
@@ -70,6 +82,23 @@ class Settings(BaseSettings):
         if len(set(origins)) < len(origins):
             raise ValueError("the same worker is named twice, and its energy would count twice")
         return origins
+
+    @field_validator("policy")
+    @classmethod
+    def _check_policy(cls, policy: str) -> str:
+        if policy not in POLICIES:
+            *others, last = map(repr, POLICIES)
+            raise ValueError(f"input should be {', '.join(others)} or {last}")
+        return policy
+
+    @field_validator("min_workers")
+    @classmethod
+    def _check_min_workers(cls, min_workers: int, info: ValidationInfo) -> int:
+        """The fields it is compared with stand above it; one that was wrong itself is missing here."""
+        workers = len(info.data.get("worker_urls") or ()) or info.data.get("workers")
+        if workers is not None and min_workers > workers:
+            raise ValueError(f"input should be at most the number of workers, which is {workers}")
+        return min_workers
 
     @field_validator("meter")
     @classmethod

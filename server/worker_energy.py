@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from server.energy_report import EnergyReport
+from metering.counter import MICROJOULES_PER_JOULE
+from scheduler.events import WorkReport
+from server.energy_report import EnergyReport, Work
 
 Accounts = dict[tuple[str, str], int]
 
@@ -27,6 +29,7 @@ class WorkerEnergy:
     counter_faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     running_requests: int = 0
     waiting_requests: int = 0
+    work: WorkReport | None = None
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
@@ -59,6 +62,7 @@ class WorkerEnergy:
         for component, accounts in report.accounts_microjoules.items():
             for account, microjoules in accounts.items():
                 self._present[component, account] = microjoules
+        self.work = None if report.work is None else self._work_report(report.work)
         return self._newly_ended(report)
 
     def totals(self) -> Iterator[tuple[tuple[str, str], int]]:
@@ -71,6 +75,25 @@ class WorkerEnergy:
         self.power_watts = {}
         self.in_flight = {}
         self.running_requests = self.waiting_requests = 0
+        self.work = None
+
+    def _work_report(self, work: Work) -> WorkReport:
+        """What it told of its work, beside all the energy of this life."""
+        joules = loading_joules = None
+        if self.source is not None:
+            accounts = self._present.items()
+            loading = sum(microjoules for (_, account), microjoules in accounts if account == "loading")
+            microjoules = sum(self._present.values()) + sum(self.in_flight.values())
+            joules, loading_joules = microjoules / MICROJOULES_PER_JOULE, loading / MICROJOULES_PER_JOULE
+        return WorkReport(
+            steps=work.steps_total,
+            step_seconds=work.step_seconds_total,
+            decode_tokens=work.decode_tokens_total,
+            prefill_tokens=work.prefill_tokens_total,
+            energy_joules=joules,
+            loading_joules=loading_joules,
+            kv_cache_usage_ratio=work.kv_cache_usage_ratio,
+        )
 
     def _take_faults(self, told: dict[str, dict[str, int]]) -> None:
         """Faults of all lives of the worker, by counter and kind."""

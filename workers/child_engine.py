@@ -52,6 +52,10 @@ class ChildEngine:
         return EngineAddress(origin="http://engine", socket_path=self._directory / "engine.sock")
 
     @property
+    def can_park(self) -> bool:
+        return True
+
+    @property
     def pid(self) -> int | None:
         """Process id of the session the engine runs in."""
         return self._child.pid if self._child else None

@@ -20,6 +20,8 @@ _MAX_FIELD_BYTES: Final = 64 * 1024
 # vLLM closes idle connections after 5 s: ours go first, so that a request seldom meets one that is closing.
 _KEEP_ALIVE_SECONDS: Final = 3.0
 _KEPT_URLS: Final = 64
+# The event loop tells of an aborted connection in its next round; more is a reserve.
+_ABORT_SECONDS: Final = 1.0
 
 
 class EngineClient:
@@ -54,6 +56,8 @@ class EngineClient:
         Raises:
             EngineUnreachableError: the engine could not be reached, or broke off before its headers.
         """
+        if self._session.closed:
+            raise EngineUnreachableError("its connections have been closed")
         url = self._url(target)
         try:
             return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
@@ -62,12 +66,27 @@ class EngineClient:
 
     async def get_json(self, target: str, timeout_seconds: float = _TELEMETRY_SECONDS) -> Any | None:  # noqa: ANN401
         """The JSON answer to a GET, or None when it is not a 200, not JSON, or not there in time."""
+        if self._session.closed:
+            return None
         try:
             async with asyncio.timeout(timeout_seconds):
                 response = await self._session.get(self._url(target))
                 async with response:
                     return json.loads(await response.read()) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+            return None
+
+    async def post_json(self, target: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes] | None:
+        """Status and body of the answer to a POST of JSON, or None when there was none in time."""
+        if self._session.closed:
+            return None
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                headers = {"Content-Type": "application/json"}
+                response = await self._session.post(self._url(target), data=body, headers=headers)
+                async with response:
+                    return response.status, await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
     async def probe(self) -> EngineReady | None:
@@ -89,4 +108,20 @@ class EngineClient:
         return url
 
     async def close(self) -> None:
+        await self._session.close()
+
+    async def abort(self) -> None:
+        """Close without waiting for anything: who awaits an answer gets EngineUnreachableError or aiohttp's error now.
+
+        A mere close first sends what is still unsent, and a peer that is stopped never takes it.
+        """
+        connector = self._session.connector
+        lost: list[asyncio.Future[None]] = []
+        # aiohttp offers no public way to abort, and its own leaves who reads a stream waiting for ever.
+        for connection in tuple(connector._acquired) if connector is not None else ():  # noqa: SLF001
+            if connection.transport is not None and (closed := connection.closed) is not None:
+                lost.append(closed)
+                connection.transport.abort()
+        if lost:
+            await asyncio.wait(lost, timeout=_ABORT_SECONDS)
         await self._session.close()

@@ -30,6 +30,11 @@ class Engine(Protocol):
     @property
     def address(self) -> EngineAddress: ...
 
+    @property
+    def can_park(self) -> bool:
+        """Whether its process is ours to stop and to start again."""
+        ...
+
     async def start(self) -> None:
         """Begin starting; returns before the engine is ready.
 

@@ -32,6 +32,10 @@ class RemoteEngine:
     def address(self) -> EngineAddress:
         return self._address
 
+    @property
+    def can_park(self) -> bool:
+        return False
+
     async def start(self) -> None:
         """Nothing to start."""
 

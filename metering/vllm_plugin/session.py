@@ -21,6 +21,7 @@ from metering.meter import EnergyMeter
 from metering.sampler import Sampler
 from metering.telemetry import telemetry
 from metering.track import CounterTrack
+from metering.work import EngineWork
 
 logger = logging.getLogger("wattline.metering")
 
@@ -49,6 +50,8 @@ class MeterSession:
         self._requests: dict[int, tuple[int, int]] = {}  # of each engine: running, waiting
         self.meter: EnergyMeter | None = None
         self.unmeasured_reason = "the meter has not started"
+        # None until an engine is there that tells of its steps: zeros would say that it stands still.
+        self.work: EngineWork | None = None
         self._environ = environ
         self._sampler: Sampler | None = None
         self._tracks: list[CounterTrack] = []
@@ -130,6 +133,8 @@ class MeterSession:
     def add_engine(self) -> int:
         """The number of one more engine in this process, counted from 0."""
         self._engines += 1
+        if self.work is None:
+            self.work = EngineWork()
         if self.meter is not None and self._engines > self.meter.engines:
             self.fail(f"{self._engines} engines run in this server where vLLM announced {self.meter.engines}")
         return self._engines - 1
@@ -203,6 +208,7 @@ class MeterSession:
             **report,
             "running_requests": self.running_requests,
             "waiting_requests": self.waiting_requests,
+            "work": self.work.report() if self.work is not None else None,
             "sampler_failures": self._sampler.failures if self._sampler else 0,
         }
         return self.latest_telemetry

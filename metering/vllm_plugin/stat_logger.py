@@ -48,28 +48,55 @@ class EnergyStatLogger(StatLoggerBase):
         engine_idx: int = 0,  # noqa: ARG002  # ours is known since the start
     ) -> None:
         """Called by vLLM once per engine iteration, and once more when the engine has emptied."""
-        meter = self._session.meter
-        if meter is None:
+        session = self._session
+        if session.meter is None and session.work is None:
             return
-        self._session.look_after_sampler()
+        session.look_after_sampler()
+        now = time.monotonic()
         try:
-            self._record(meter, scheduler_stats, iteration_stats)
+            step = self._count(scheduler_stats, iteration_stats, now)
         except Exception as error:  # the engine's own loop calls us: our fault must not become its death
             logger.exception("metering failed on an engine iteration")
-            self._session.fail(f"the meter failed on this version of vLLM ({type(error).__name__}: {error})")
+            session.work = None
+            if session.meter is not None:
+                session.fail(_failure(error))
+            return
+        meter = session.meter
+        if meter is not None:
+            try:
+                self._record(meter, step, scheduler_stats, iteration_stats, now)
+            except Exception as error:  # as above; what the engine does is still counted
+                logger.exception("metering failed on an engine iteration")
+                session.fail(_failure(error))
+
+    def _count(
+        self,
+        scheduler_stats: "SchedulerStats | None",
+        iteration_stats: "IterationStats | None",
+        now_seconds: float,
+    ) -> EngineStep | None:
+        """Count what was done; needs no meter."""
+        session = self._session
+        unfinished = 0
+        if scheduler_stats is not None:
+            session.count(self._engine, scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
+            unfinished = scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs
+        step = self._step(scheduler_stats, iteration_stats, now_seconds, unfinished)
+        if session.work is not None:
+            if step is not None:
+                session.work.step(step)
+            if scheduler_stats is not None:
+                session.work.kv_cache_usage(self._engine, scheduler_stats.kv_cache_usage)
+        return step
 
     def _record(
         self,
         meter: EnergyMeter,
+        step: EngineStep | None,
         scheduler_stats: "SchedulerStats | None",
         iteration_stats: "IterationStats | None",
+        now_seconds: float,
     ) -> None:
-        now = time.monotonic()
-        unfinished = 0
-        if scheduler_stats is not None:
-            self._session.count(self._engine, scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
-            unfinished = scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs
-        step = self._step(scheduler_stats, iteration_stats, now, unfinished)
         if step is not None:
             meter.step(step)
         if iteration_stats is not None:
@@ -85,8 +112,8 @@ class EnergyStatLogger(StatLoggerBase):
                         engine=self._engine,
                     ),
                 )
-        if scheduler_stats is not None and unfinished == 0:
-            meter.engine_idle(now, self._engine)
+        if scheduler_stats is not None and scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs == 0:
+            meter.engine_idle(now_seconds, self._engine)
 
     def _step(
         self,
@@ -123,6 +150,10 @@ class EnergyStatLogger(StatLoggerBase):
             preemptions=seen.num_preempted_reqs if seen is not None else 0,
             engine=self._engine,
         )
+
+
+def _failure(error: Exception) -> str:
+    return f"the meter failed on this version of vLLM ({type(error).__name__}: {error})"
 
 
 def _silence_iteration_lines() -> None:

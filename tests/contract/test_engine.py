@@ -30,6 +30,10 @@ class Stage(Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether we start and stop its process."""
+
     async def let_run(self) -> None:
         """From now on the engine can come up."""
 
@@ -38,6 +42,8 @@ class Stage(Protocol):
 
 
 class ChildStage:
+    is_ours = True
+
     def __init__(self) -> None:
         self.engine = ChildEngine("w1", lambda uds: (*FAKE, "--uds", str(uds)), os.environ, lambda _worker, _line: None)
 
@@ -51,6 +57,8 @@ class ChildStage:
 
 
 class RemoteStage:
+    is_ours = False
+
     def __init__(self, engine: RemoteEngine, where: Sequence[str], folder: Path) -> None:
         self.engine = engine
         self._command = [*FAKE, *where]
@@ -101,6 +109,27 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_its_id_is_the_one_it_was_given(stage: Stage) -> None:
     assert stage.engine.worker_id == "w1"
+
+
+async def test_it_can_be_parked_where_its_process_is_ours(stage: Stage) -> None:
+    assert stage.engine.can_park is stage.is_ours
+
+
+async def test_a_stopped_process_ends_at_once_where_no_grace_is_given(stage: Stage) -> None:
+    if not stage.is_ours:
+        return
+    await stage.let_run()
+    await stage.engine.start()
+    await stage.engine.wait_ready()
+    assert isinstance(stage.engine, ChildEngine)
+    assert stage.engine.pid is not None
+    processes = processes_of(stage.engine.pid)
+    assert len(processes) == 2
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(2.0):
+        await stage.engine.stop(grace_seconds=0.0)
+    assert not processes_of(stage.engine.pid)
 
 
 async def test_a_ready_engine_serves_at_its_address(stage: Stage) -> None:

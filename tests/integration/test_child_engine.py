@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from scheduler.events import WorkerLost, WorkerReady
+from scheduler.events import WorkerEvent, WorkerLost, WorkerReady
 from tests.integration.process_session import is_alive, processes_of
 from tests.integration.processes import DEADLINE_SECONDS, eventually
 from workers.child_engine import ChildEngine
@@ -61,8 +61,8 @@ async def child_engine(command: Callable[[Path], Sequence[str]]) -> AsyncIterato
 
 
 @contextlib.asynccontextmanager
-async def supervised(engine: ChildEngine) -> AsyncIterator["asyncio.Queue[WorkerReady | WorkerLost]"]:
-    told: asyncio.Queue[WorkerReady | WorkerLost] = asyncio.Queue()
+async def supervised(engine: ChildEngine) -> AsyncIterator["asyncio.Queue[WorkerEvent]"]:
+    told: asyncio.Queue[WorkerEvent] = asyncio.Queue()
     supervisor = Supervisor(engine, told.put_nowait, lambda _: None, time.monotonic, max_running_requests=7)
     task = asyncio.create_task(supervisor.run())
     try:
@@ -73,6 +73,13 @@ async def supervised(engine: ChildEngine) -> AsyncIterator["asyncio.Queue[Worker
         await asyncio.gather(task, return_exceptions=True)
         await supervisor.stop(grace_seconds=5.0)
         assert supervisor.state is WorkerState.STOPPED
+
+
+def is_ready(event: WorkerEvent) -> bool:
+    assert isinstance(event, WorkerReady)
+    assert event.start_seconds is not None
+    assert 0.0 < event.start_seconds < DEADLINE_SECONDS
+    return event == WorkerReady("w", READY.models, 7, can_park=True, start_seconds=event.start_seconds)
 
 
 def session(engine: ChildEngine) -> int:
@@ -142,14 +149,14 @@ async def test_stop_may_be_called_before_start_and_again() -> None:
 @on_each_loop
 async def test_a_killed_engine_is_lost_and_comes_back() -> None:
     async with child_engine(fake_with_grandchild) as engine, supervised(engine) as told:
-        assert await told.get() == WorkerReady("w", READY.models, 7)
+        assert is_ready(await told.get())
         first = session(engine)
         os.kill(engine_process(first), signal.SIGKILL)
         lost = await told.get()
         assert isinstance(lost, WorkerLost)
         assert (lost.worker_id, lost.may_return) == ("w", True)
         assert "exit code 137" in lost.cause
-        assert await told.get() == WorkerReady("w", READY.models, 7)
+        assert is_ready(await told.get())
         assert session(engine) != first
         assert not processes_of(first)
         client = EngineClient(engine.address)

@@ -154,7 +154,7 @@ async def test_stream_without_usage_has_only_chunks_with_a_choice(instant: Runni
         (b"[]", 400, "invalid_json"),
         (json.dumps(HELLO | {"model": "other"}).encode(), 404, "model_not_found"),
         (json.dumps(HELLO | {"max_tokens": 0}).encode(), 400, "invalid_value"),
-        (b'{"messages":[{"role":"user","content":"%s"}]}' % (b"x" * 8193), 400, "context_length_exceeded"),
+        (b'{"messages":[{"role":"user","content":"%s"}]}' % (b"x" * 131_073), 400, "context_length_exceeded"),
     ],
 )
 async def test_refusals_have_openai_shape_and_use_no_energy(
@@ -169,9 +169,9 @@ async def test_refusals_have_openai_shape_and_use_no_energy(
 
 
 async def test_prompt_of_exactly_the_context_length_is_served(instant: Running) -> None:
-    prompt = {"messages": [{"role": "user", "content": "x" * 8192}]}
+    prompt = {"messages": [{"role": "user", "content": "x" * 131_072}]}
     status, _, answer = await instant.post(CHAT, prompt)
-    assert (status, answer["usage"]["prompt_tokens"]) == (200, 2048)
+    assert (status, answer["usage"]["prompt_tokens"]) == (200, 32_768)
 
 
 async def test_other_paths_echo_what_arrived(instant: Running) -> None:
@@ -355,3 +355,30 @@ async def test_load_client_ends_on_time_and_counts_failures(instant: Running, tm
     assert result.errors > 0
     assert result.latency_p50_seconds is None
     assert time.monotonic() - started_at_seconds < 1
+
+
+async def test_it_tells_what_it_has_done(slow: Running) -> None:
+    before = (await slow.energy())["work"]
+    assert set(before) == {
+        "steps_total",
+        "step_seconds_total",
+        "decode_tokens_total",
+        "prefill_tokens_total",
+        "kv_cache_usage_ratio",
+    }
+    assert (before["steps_total"], before["step_seconds_total"]) == (0, 0.0)
+    body = HELLO | {"max_tokens": 26, "n": 2}
+    whole = asyncio.create_task(slow.post(CHAT, body))
+    streamed = asyncio.create_task(slow.stream_lines(CHAT, body))
+    await asyncio.sleep(0.2)
+    during = (await slow.energy())["work"]
+    assert 0 < during["steps_total"] < 26
+    assert 0 < during["decode_tokens_total"] < 100, "an answer that comes in one piece advances all the same"
+    await asyncio.gather(whole, streamed)
+    after = (await slow.energy())["work"]
+    assert after["prefill_tokens_total"] == 4
+    assert after["decode_tokens_total"] == 2 * 2 * 25
+    # Two prompts, and 25 steps at 50 a second that both took part in, give or take a late timer.
+    assert 27 <= after["steps_total"] <= 32
+    assert 0.5 <= after["step_seconds_total"] <= 0.65
+    assert (await slow.energy())["work"] == after, "nothing more is done"

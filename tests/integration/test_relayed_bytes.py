@@ -30,7 +30,8 @@ async def test_bodies_are_the_engines_byte_for_byte(engine: EngineProcess, tmp_p
         for name, (path, body) in CASES.items():
             answer = await ask(client, path, body, headers={"X-Request-Id": name})
             assert answer.status == 200
-            assert answer.body == relay.bodies[name], name
+            told = relay.bodies[name].replace(b'"service_tier":null', b'"service_tier":"default"')
+            assert answer.body == told, f"{name}: no byte is changed but for the tier, which only we know"
             assert answer.headers["X-Request-Id"] == name
             assert answer.energy()["source"] == "estimate"
 

@@ -123,6 +123,43 @@ def test_vllms_statistics_become_energy_per_request(session: MeterSession, clock
     (ledger,) = meter.ledgers
     assert sum(ledger.accounts.values()) == ledger.assigned == 6_000_000
     assert ledger.in_flight == 0
+    work = session.telemetry()["work"]
+    assert (work["steps_total"], work["step_seconds_total"]) == (3, 3.0)
+    assert (work["prefill_tokens_total"], work["decode_tokens_total"]) == (6, 1)
+    assert work["kv_cache_usage_ratio"] == 0.0
+
+
+def test_work_is_counted_where_energy_is_not_measured(session: MeterSession, clock: Clock) -> None:
+    engine = Engine(session, clock)
+    prefill, decode, idle = (engine.scheduler(*step) for step in ((30, 0, 2), (0, 2, 2), (0, 0, 0)))
+    session.fail("no counter")
+    assert session.telemetry()["work"]["steps_total"] == 0
+    prefill.kv_cache_usage = 0.25
+    engine.logger.record(prefill, None)
+    report = session.telemetry()
+    assert report["source"] is None
+    assert report["running_requests"] == 2
+    assert report["work"] == {
+        "steps_total": 1,
+        "step_seconds_total": 1.0,
+        "decode_tokens_total": 0,
+        "prefill_tokens_total": 30,
+        "kv_cache_usage_ratio": 0.25,
+    }
+    engine.logger.record(decode, None)
+    engine.logger.record(idle, None)
+    work = session.telemetry()["work"]
+    assert (work["steps_total"], work["decode_tokens_total"], work["kv_cache_usage_ratio"]) == (2, 2, 0.0)
+    assert session.unmeasured_reason == "no counter"
+
+
+def test_a_meter_that_fails_leaves_the_work_counted(session: MeterSession, clock: Clock) -> None:
+    engine = Engine(session, clock)
+    unreadable = engine.stats.IterationStats()
+    unreadable.finished_requests = [SimpleNamespace()]
+    engine.logger.record(engine.scheduler(4, 0, left=1), unreadable)
+    assert session.meter is None
+    assert session.telemetry()["work"]["prefill_tokens_total"] == 4
 
 
 def test_a_surprise_in_vllms_statistics_stops_the_meter_and_not_the_engine(session: MeterSession, clock: Clock) -> None:
@@ -130,6 +167,7 @@ def test_a_surprise_in_vllms_statistics_stops_the_meter_and_not_the_engine(sessi
     engine.logger.record(engine.scheduler(4, 0, left=1), SimpleNamespace())
     assert session.meter is None
     assert "AttributeError" in session.unmeasured_reason
+    assert session.telemetry()["work"] is None
     engine.logger.record(engine.stats.SchedulerStats(), None)
 
 

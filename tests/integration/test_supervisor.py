@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from scheduler.events import WorkerLost, WorkerReady
+from scheduler.events import WorkerEvent, WorkerReady
 from tests.integration.processes import eventually, fake_engine
 from workers.engine import EngineAddress, EngineReady
 from workers.supervisor import Supervisor
@@ -14,6 +14,7 @@ class Lasting:
     """An engine that somebody else runs at a fixed place and that is never found lost."""
 
     worker_id = "w"
+    can_park = False
 
     def __init__(self, address: EngineAddress) -> None:
         self.address = address
@@ -31,7 +32,7 @@ class Lasting:
 
 
 async def test_a_suspect_that_is_silent_at_first_is_announced_once_it_answers(tmp_path: Path) -> None:
-    told: list[WorkerReady | WorkerLost] = []
+    told: list[WorkerEvent] = []
     engine = Lasting(EngineAddress("http://engine", tmp_path / "nobody.sock"))
     supervisor = Supervisor(engine, told.append, lambda _: None, time.monotonic, 8)
     running = asyncio.create_task(supervisor.run())

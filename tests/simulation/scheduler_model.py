@@ -172,13 +172,13 @@ class SchedulerModel:
 
     def _change_worker(self, command: Park | Start) -> None:
         assert self.may_hold, f"{command}, though the policy uses all workers"
-        assert not self.is_draining
         if isinstance(command, Start):
             assert command.worker_id in self.parked, f"{command}: the worker is not parked"
             self.parked.discard(command.worker_id)
             self.starting.add(command.worker_id)
             self.starts += 1
             return
+        assert not self.is_draining
         worker = self.workers[command.worker_id]
         assert worker.can_park, f"{command}: nobody can park it"
         assert not worker.is_leaving, f"{command}: it is leaving already"

@@ -13,6 +13,7 @@ from workers.fake.accounts import EnergyAccounts, EnergyCharge
 from workers.fake.generation import Generation, Outcome, TokenSink
 from workers.fake.generation_request import GenerationRequest
 from workers.fake.settings import FakeSettings
+from workers.fake.work import EngineWork, decode_tokens
 
 RECENT_REQUESTS = 256  # enough for a reader that polls once a second at test loads
 COMPONENT = "cpu"
@@ -33,6 +34,7 @@ class Engine:
         self._loop = loop
         self._clock_nanoseconds = clock_nanoseconds
         self._instance_id = secrets.token_hex(8)
+        self._work = EngineWork(clock_nanoseconds, settings.decode_tokens_per_second)
         self._running: set[Generation] = set()
         self._recent: deque[tuple[str, Outcome, EnergyCharge]] = deque(maxlen=RECENT_REQUESTS)
         self._requests_total: dict[Outcome, int] = {"completed": 0, "aborted": 0}
@@ -46,6 +48,7 @@ class Engine:
             sink,
             settings=self.settings,
             accounts=self._accounts,
+            work=self._work,
             loop=self._loop,
             on_end=self._ended,
             clock_nanoseconds=self._clock_nanoseconds,
@@ -82,6 +85,7 @@ class Engine:
             "power_watts": {COMPONENT: energy.power_watts},
             "running_requests": len(self._running),
             "waiting_requests": 0,
+            "work": self._work.report(self._running_decode_tokens()),
             "tokens_total": self._tokens_total(),
             "requests_total": dict(self._requests_total),
             "recent_requests": [_recent_request(*entry) for entry in self._recent],
@@ -96,12 +100,20 @@ class Engine:
             "output": self._output_tokens_total + output,
         }
 
+    def _running_decode_tokens(self) -> int:
+        return sum(
+            decode_tokens(generation.request.sequences, generation.tokens_made)
+            for generation in self._running
+            if generation.prefilled
+        )
+
     def _ended(self, generation: Generation, outcome: Outcome, charge: EnergyCharge) -> None:
         self._running.remove(generation)
         self._requests_total[outcome] += 1
         if generation.prefilled:
             self._prompt_tokens_total += generation.request.prompt_tokens
             self._output_tokens_total += generation.output_tokens
+            self._work.decoded(generation.request.sequences, generation.tokens_made)
         self._recent.append((generation.request.request_id, outcome, charge))
 
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from workers.fake.accounts import EnergyAccounts, EnergyCharge
 from workers.fake.generation_request import GenerationRequest
 from workers.fake.settings import FakeSettings
+from workers.fake.work import EngineWork
 
 # Tokens per write of an instant stream: large enough to be cheap, small enough to meet back-pressure early.
 INSTANT_TOKENS_PER_WRITE = 64
@@ -51,6 +52,7 @@ class Generation:
         *,
         settings: FakeSettings,
         accounts: EnergyAccounts,
+        work: EngineWork,
         loop: asyncio.AbstractEventLoop,
         on_end: Callable[["Generation", Outcome, EnergyCharge], None],
         clock_nanoseconds: Callable[[], int],
@@ -59,6 +61,8 @@ class Generation:
         self._sink = sink
         self._settings = settings
         self._accounts = accounts
+        self._work = work
+        self._is_advancing = False
         self._loop = loop
         self._on_end = on_end
         self._clock_nanoseconds = clock_nanoseconds
@@ -82,13 +86,18 @@ class Generation:
     @property
     def output_tokens(self) -> int:
         """Tokens made so far by all sequences, delivered or not."""
-        produced = self._produced if self.request.stream else max(self._produced, self._due_tokens())
-        return produced * self.request.sequences
+        return self.tokens_made * self.request.sequences
+
+    @property
+    def tokens_made(self) -> int:
+        """Tokens made so far by each sequence."""
+        return self._produced if self.request.stream else max(self._produced, self._due_tokens())
 
     def start(self) -> None:
         """Begins the prefill; an instant, non-streamed request is finished when this returns."""
         if self.request.hang:
             return
+        self._work.begin_prefill()
         speed = self._settings.prefill_tokens_per_second
         if speed:
             self._timer = self._loop.call_later(self.request.prompt_tokens / speed, self._begin_decode)
@@ -107,6 +116,7 @@ class Generation:
 
     def _begin_decode(self) -> None:
         self._timer = None
+        self._work.end_prefill(self.request.prompt_tokens)
         self._accounts.begin_decode(self._energy)
         self._decode_started_at_nanoseconds = self._clock_nanoseconds()
         self._advance()
@@ -114,6 +124,7 @@ class Generation:
     def _advance(self) -> None:
         """Delivers every token that is due, as far as the sink takes them."""
         self._timer = None
+        self._mark_advancing(advances=True)
         due = self._due_tokens()
         if not self.request.stream:
             self._produced = due
@@ -131,6 +142,16 @@ class Generation:
             self._complete()
         elif self._sink.writable:
             self._timer = self._loop.call_later(self._next_token_seconds(), self._advance)
+        else:
+            self._mark_advancing(advances=False)
+
+    def _mark_advancing(self, *, advances: bool) -> None:
+        if advances is not self._is_advancing:
+            self._is_advancing = advances
+            if advances:
+                self._work.begin_decode()
+            else:
+                self._work.end_decode()
 
     def _due_tokens(self) -> int:
         """Tokens of each sequence that the decode speed has made by now; the first comes with the prefill."""
@@ -163,6 +184,10 @@ class Generation:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self.prefilled:
+            self._mark_advancing(advances=False)
+        elif not self.request.hang:
+            self._work.end_prefill(None)
         charge = self._accounts.end(self._energy)
         self._on_end(self, outcome, charge)
         return charge

@@ -63,6 +63,17 @@ def parse_generation_request(
     )
 
 
+def count_prompt_tokens(body: bytes, settings: FakeSettings) -> int:
+    """Reads what `/tokenize` is asked.
+
+    Raises:
+        RequestRefusedError: as for a request that is to be run, however long the prompt.
+    """
+    fields = _json_object(body)
+    _check_model(fields, settings)
+    return _prompt_tokens("completions" if "prompt" in fields else "chat", fields)
+
+
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(body)

@@ -55,7 +55,7 @@ def completion_body(request: GenerationRequest, model: str, created: int, charge
         f'{{"index":{index},{content},"logprobs":null,"finish_reason":"length"}}' for index in range(request.sequences)
     )
     return (
-        f'{{{_envelope(request, OBJECTS[request.endpoint], model, created)},"choices":[{choices}],'
+        f'{{{_envelope(request, OBJECTS[request.endpoint], model, created)},"choices":[{choices}],"service_tier":null,'
         f'"usage":{_usage(request)},"energy":{energy_block(request, charge)}}}'
     ).encode()
 
@@ -111,6 +111,11 @@ def models_body(model: str, max_model_len: int) -> bytes:
     """The list of models: the one that is served."""
     entry = {"id": model, "object": "model", "created": 0, "owned_by": "fake", "max_model_len": max_model_len}
     return json.dumps({"object": "list", "data": [entry]}).encode()
+
+
+def token_count_body(prompt_tokens: int, max_model_len: int) -> bytes:
+    """How many tokens a prompt has; which they are, nobody asks a fake."""
+    return b'{"count":%d,"max_model_len":%d,"tokens":[]}' % (prompt_tokens, max_model_len)
 
 
 def generated_text(tokens: int) -> str:

@@ -8,7 +8,7 @@ from workers.fake import responses
 from workers.fake.answer import StreamedAnswer, WholeAnswer
 from workers.fake.engine import Engine
 from workers.fake.errors import RequestRefusedError
-from workers.fake.generation_request import Endpoint, parse_generation_request
+from workers.fake.generation_request import Endpoint, count_prompt_tokens, parse_generation_request
 from workers.fake.protocol import HttpConnection, HttpRequest
 
 GENERATION_PATHS: dict[str, Endpoint] = {
@@ -35,6 +35,8 @@ class Routes:
             connection.respond(405, body, "Allow: POST\r\n")
         elif request.method == "GET" and (found := self._read(path)) is not None:
             connection.respond(200, found)
+        elif path == "/tokenize" and request.method == "POST":
+            self._tokenize(connection, request)
         elif path == "/v1/fail":
             _fail(connection, query)
         elif path.startswith("/v1/"):
@@ -54,6 +56,16 @@ class Routes:
                 return responses.models_body(settings.model, settings.max_model_len)
             case _:
                 return None
+
+    def _tokenize(self, connection: HttpConnection, request: HttpRequest) -> None:
+        settings = self._engine.settings
+        try:
+            prompt_tokens = count_prompt_tokens(request.body, settings)
+        except RequestRefusedError as refusal:
+            body = responses.error_body(refusal.status, refusal.message, refusal.code, refusal.param)
+            connection.respond(refusal.status, body)
+        else:
+            connection.respond(200, responses.token_count_body(prompt_tokens, settings.max_model_len))
 
     def _generate(self, connection: HttpConnection, request: HttpRequest, endpoint: Endpoint) -> None:
         settings = self._engine.settings

@@ -13,7 +13,7 @@ class FakeSettings:
     """
 
     model: str = "fake"
-    max_model_len: int = 2048
+    max_model_len: int = 32_768
     prefill_tokens_per_second: float = 0.0
     decode_tokens_per_second: float = 0.0
     tokens_per_write: int = 0

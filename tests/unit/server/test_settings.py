@@ -89,6 +89,16 @@ def test_a_worker_url_may_end_as_clients_write_it(given: str, origin: str) -> No
         ("workers", "0", "greater than or equal to 1"),
         ("device", "tpu", "'auto', 'cuda' or 'cpu'"),
         ("policy", "random", "'least-loaded' or 'round-robin'"),
+        ("policy", "", "'least-loaded' or 'round-robin'"),
+        ("slo_ttft_seconds", "0", "greater than 0"),
+        ("slo_ttft_seconds", "soon", "number"),
+        ("slo_tpot_seconds", "inf", "finite"),
+        ("flex_wait_seconds", "-1", "greater than or equal to 0"),
+        ("min_workers", "-1", "greater than or equal to 0"),
+        ("min_workers", "2", "at most the number of workers, which is 1"),
+        ("power_cap_watts", "0", "greater than 0"),
+        ("power_cap_watts", "nan", "finite"),
+        ("stall_seconds", "0", "greater than 0"),
         ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("max_queued_requests", "-1", "greater than or equal to 0"),
         ("queue_timeout_seconds", "0", "greater than 0"),
@@ -109,6 +119,13 @@ def test_a_refusal_names_key_value_and_what_was_expected(
     message = refusal(given, file if file.exists() else None)
     assert message.startswith(f"{key} = {value!r}: ")
     assert expected in message
+
+
+def test_so_many_workers_may_always_stay_up_as_there_are() -> None:
+    assert load_settings({"workers": 3, "min_workers": 3}).min_workers == 3
+    urls = ("http://a", "http://b")
+    assert load_settings({"worker_urls": urls, "min_workers": 2}).min_workers == 2
+    assert "which is 2" in refusal({"worker_urls": urls, "min_workers": 3})
 
 
 @pytest.mark.parametrize(

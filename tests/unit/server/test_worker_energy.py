@@ -1,8 +1,10 @@
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.events import WorkReport
 from server.worker_energy import WorkerEnergy
 
 ACCOUNTS = ("prefill", "decode", "idle", "loading", "unattributed")
@@ -117,3 +119,61 @@ def test_a_worker_that_was_only_silent_loses_nothing() -> None:
     worker.gone()
     worker.take(report("a", {"idle": 7, "decode": 3}))
     assert totals(worker) == {("gpu", "idle"): 7, ("gpu", "decode"): 3}
+
+
+WORK = {
+    "steps_total": 7,
+    "step_seconds_total": 0.5,
+    "decode_tokens_total": 20,
+    "prefill_tokens_total": 300,
+    "kv_cache_usage_ratio": 0.25,
+}
+
+
+def test_work_is_told_with_all_the_energy_of_this_life() -> None:
+    worker = WorkerEnergy("w")
+    worker.take(report("a", {"idle": 9_000_000}, source="nvml", work=WORK))
+    told = report(
+        "b",
+        {"idle": 1_000_000, "loading": 2_000_000},
+        source="nvml",
+        work=WORK,
+        in_flight_microjoules={"gpu": {"prefill": 500_000, "decode": 0}},
+    )
+    told["accounts_microjoules"]["cpu"] = {"loading": 1_000_000}
+    worker.take(told)
+    assert worker.work == WorkReport(7, 0.5, 20, 300, 4.5, 3.0, 0.25)
+    worker.gone()
+    assert worker.work is None
+
+
+def test_work_is_told_where_energy_is_not_measured() -> None:
+    worker = WorkerEnergy("w")
+    worker.take({"source": None, "work": WORK | {"kv_cache_usage_ratio": None}})
+    assert worker.work == WorkReport(7, 0.5, 20, 300)
+
+
+def test_a_worker_that_does_not_tell_its_work_has_none() -> None:
+    worker = WorkerEnergy("w")
+    worker.take(report("a", work=WORK))
+    worker.take(report("a"))
+    assert worker.work is None
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"steps_total": -1},
+        {"steps_total": None},
+        {"step_seconds_total": float("inf")},
+        {"step_seconds_total": float("nan")},
+        {"decode_tokens_total": 1.5},
+        {"prefill_tokens_total": "many"},
+        {"kv_cache_usage_ratio": -0.1},
+    ],
+)
+def test_work_that_makes_no_sense_is_refused_whole(spoilt: dict[str, Any]) -> None:
+    worker = WorkerEnergy("w")
+    with pytest.raises(ValueError, match="work"):
+        worker.take(report("a", {"idle": 5}, work=WORK | spoilt))
+    assert totals(worker) == {}
