@@ -116,7 +116,7 @@ class Awake:
 
     def _park(self, worker: Worker, now_seconds: float) -> Park:
         self._fleet.parking(worker)
-        idle_seconds = now_seconds - (worker.idle_since_seconds or now_seconds)
+        idle_seconds = 0.0 if worker.idle_since_seconds is None else now_seconds - worker.idle_since_seconds
         saved_watts = worker.model.idle_watts - worker.model.parked_watts
         reason = (
             f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked, more than the "
