@@ -21,6 +21,8 @@ _WANTED_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 5.0
 # A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
 _FULL_RATIO: Final = 0.6
+# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
+_LEAST_DEMAND_WORKERS: Final = 0.01
 
 
 class Awake:
@@ -95,7 +97,8 @@ class Awake:
         demand_workers, wanted = 0.0, 0
         if lane.workers:
             demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
-            wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+            if demand_workers >= _LEAST_DEMAND_WORKERS:
+                wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
         wanted = max(self._limits.min_workers, min(wanted, self._affordable(lane)))
         self._wanted[lane.model] = now_seconds, wanted, demand_workers
         return wanted, demand_workers
