@@ -136,6 +136,8 @@ class Awake:
             return []
         wanted, demand_workers = self.wanted(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
+        if awake + starting == 0 and lane.has_urgent:
+            at_risk = at_risk or f"{lane.pool.waiting_requests} requests wait and no worker is awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []

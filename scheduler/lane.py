@@ -50,8 +50,9 @@ class Lane:
 
     @property
     def has_urgent(self) -> bool:
-        """Whether a request that cannot wait does so, and not for want of power."""
-        return self.held_reason != POWER_CAP and self.pool.waiting_requests > len(self._patient_ids)
+        """Whether a request that cannot wait does so, and not for want of power: without room there is none to want."""
+        lacks_power = self.held_reason == POWER_CAP and len(self.pool) > 0
+        return not lacks_power and self.pool.waiting_requests > len(self._patient_ids)
 
     @property
     def is_abandoned(self) -> bool:
