@@ -142,7 +142,8 @@ class Awake:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []
         for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
-            if not self._has_power_for(record.model.idle_watts - record.model.parked_watts):
+            is_first = awake + starting + len(commands) == 0  # a cap must not leave a model with none at all
+            if not is_first and not self._has_power_for(record.model.idle_watts - record.model.parked_watts):
                 break
             self._fleet.starting(record, now_seconds)
             commands.append(Start(record.worker_id, reason))
