@@ -1,12 +1,10 @@
 """The forecast of demand: proportional to what comes, quick to rise, slow to fall."""
 
-from math import ceil
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.demand import Demand, workers_wanted
+from scheduler.demand import Demand
 from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 from tests.contract.workers import Load, worker_of
@@ -90,10 +88,3 @@ def test_it_is_never_negative_and_fades(arrivals: list[tuple[float, float, float
         demand.add(prompt, output, now)
     at_once, later = (demand.workers(worker(), TARGETS, at) for at in (now + 1.0, now + 1.0 + silence))
     assert 0 <= later <= at_once * (1 + 1e-9)
-
-
-@settings(deadline=None)
-@given(st.floats(0, 1000), st.floats(0, 1000))
-def test_enough_workers_are_wanted_and_more_for_more(demand: float, more: float) -> None:
-    assert ceil(demand) <= workers_wanted(demand) <= ceil(2 * demand)
-    assert workers_wanted(demand) <= workers_wanted(demand + more)

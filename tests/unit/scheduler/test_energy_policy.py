@@ -152,7 +152,7 @@ def test_what_can_wait_joins_a_batch_that_has_slack() -> None:
 
 def test_what_can_wait_leaves_room_in_a_batch_for_what_cannot() -> None:
     pool = pool_of([Load("w0", 200, 256)])
-    tight = LatencyTargets(1.0, steps(201) / 0.79)
+    tight = LatencyTargets(1.0, steps(201) / ((energy_policy._TPOT_RATIO + energy_policy._FLEX_TPOT_RATIO) / 2))
     assert chosen(pool, ASKED, tight).reason == "fills"
     assert chosen(pool, PATIENT, tight) == Hold("flex_waits")
 
