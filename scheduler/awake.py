@@ -16,7 +16,7 @@ from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
 # How long an answer to "how many are wanted?" holds; the forecast behind it changes over many seconds.
-_WANTED_SECONDS: Final = 1.0
+_FORECAST_SECONDS: Final = 1.0
 # How soon a worker that is due but still wanted is considered again.
 _AGAIN_SECONDS: Final = 5.0
 # A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
@@ -33,7 +33,7 @@ class Awake:
         self._is_enabled = is_enabled
         self._is_draining = False
         self._due: OrderedIds[tuple[float, int]] = OrderedIds()
-        self._wanted: dict[str, tuple[float, int, float]] = {}
+        self._forecasts: dict[str, tuple[float, tuple[int, float]]] = {}
 
     def next_wakeup(self) -> float | None:
         """When an idle worker has idled for long enough, or None."""
@@ -66,7 +66,7 @@ class Awake:
         while (first := self._due.first()) is not None and first[0][0] <= now_seconds:
             worker = self._fleet.worker(first[1])
             self._due.discard(first[1])
-            if worker is None or worker.idle_since_seconds is None:
+            if worker is None or worker.idle_since_seconds is None or not worker.can_park:
                 continue
             due_at_seconds = worker.idle_since_seconds + worker.model.worthwhile_idle_seconds
             if due_at_seconds > now_seconds:  # its idle power has become known since
@@ -87,18 +87,22 @@ class Awake:
                 commands += self._start_in(lane, now_seconds, at_risk)
         return commands
 
-    def wanted(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
-        """How many workers of a lane must be awake, and the demand in workers behind it."""
-        known = self._wanted.get(lane.model)
-        if known is not None and 0 <= now_seconds - known[0] < _WANTED_SECONDS:
-            return known[1], known[2]
+    def forecast(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
+        """How many workers of a lane must be awake, and the demand in workers behind it. Changes nothing."""
         demand_workers, wanted = 0.0, 0
         if lane.workers:
             demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
             wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
-        wanted = max(self._limits.min_workers, min(wanted, self._affordable(lane)))
-        self._wanted[lane.model] = now_seconds, wanted, demand_workers
-        return wanted, demand_workers
+        return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers
+
+    def _wanted_now(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
+        """The forecast, made anew once a second: it is asked for with every request."""
+        known = self._forecasts.get(lane.model)
+        if known is not None and 0 <= now_seconds - known[0] < _FORECAST_SECONDS:
+            return known[1]
+        forecast = self.forecast(lane, now_seconds)
+        self._forecasts[lane.model] = now_seconds, forecast
+        return forecast
 
     def _consider_at(self, worker: Worker, at_seconds: float) -> None:
         if at_seconds < inf:
@@ -110,7 +114,7 @@ class Awake:
             return False
         for lane in self._fleet.lanes_of(worker):
             others = sum(not one.is_leaving for one in lane.workers) - 1
-            if lane.has_urgent or others < self.wanted(lane, now_seconds)[0]:
+            if lane.has_urgent or others < self._wanted_now(lane, now_seconds)[0]:
                 return False
         return True
 
@@ -131,7 +135,7 @@ class Awake:
         starting = len(self._fleet.in_phase(lane, WorkerPhase.STARTING))
         if self._is_draining and (lane.is_empty or awake + starting > 0):
             return []
-        wanted, demand_workers = self.wanted(lane, now_seconds)
+        wanted, demand_workers = self._wanted_now(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk

@@ -338,10 +338,11 @@ class Scheduler:
         return lane
 
     def _release_one(self, now_seconds: float) -> list[Command]:
-        """The queue is full: of the held requests the one that is due first is held no longer."""
-        request_id = self._waiting.take_due(inf)
-        if request_id is None:
+        """The queue is full: the held request that is due first is held no longer, if there is room for it."""
+        request_id = self._waiting.first_due()
+        if request_id is None or not self._lane_of(self._requests[request_id]).has_room_for(self._requests[request_id]):
             return []
+        self._waiting.take_due(inf)
         lane = self._now_due(self._requests[request_id], now_seconds)
         return self._fill([lane], now_seconds)
 
