@@ -27,7 +27,7 @@ from scheduler.events import (
     WorkerReported,
 )
 from scheduler.fleet import Fleet
-from scheduler.lane import Lane
+from scheduler.lane import POWER_CAP, Lane
 from scheduler.lengths import Lengths
 from scheduler.lifecycle import RequestState, StaleDispatchFailed, next_state
 from scheduler.limits import SchedulerLimits
@@ -285,6 +285,8 @@ class Scheduler:
 
     def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
         """Start workers for what has come, where it shows that those awake are not enough."""
+        if lane.held_reason == POWER_CAP and not lane.is_empty and len(lane.pool):
+            return list(self._awake.park_for_power(lane, now_seconds))
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":
             at_risk = "a request was placed where the targets are at risk"
@@ -338,10 +340,11 @@ class Scheduler:
         return lane
 
     def _release_one(self, now_seconds: float) -> list[Command]:
-        """The queue is full: of the held requests the one that is due first is held no longer."""
-        request_id = self._waiting.take_due(inf)
-        if request_id is None:
+        """The queue is full: the held request that is due first is held no longer, if there is room for it."""
+        request_id = self._waiting.first_due()
+        if request_id is None or not self._lane_of(self._requests[request_id]).has_room_for(self._requests[request_id]):
             return []
+        self._waiting.take_due(inf)
         lane = self._now_due(self._requests[request_id], now_seconds)
         return self._fill([lane], now_seconds)
 

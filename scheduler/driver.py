@@ -86,9 +86,9 @@ class SchedulerDriver:
             return answer
         raise RejectedError(answer)
 
-    def finished(self, request_id: str, prompt_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """The worker is done with the request and its place is free; the counts are the engine's, where it told."""
-        self._feed(RequestFinished(request_id, prompt_tokens, output_tokens))
+    def finished(self, event: RequestFinished) -> None:
+        """The worker is done with the request and its place is free."""
+        self._feed(event)
 
     def cancelled(self, request_id: str) -> None:
         """Nobody wants the request any more; a task that waits to place it gets `RequestGoneError`."""

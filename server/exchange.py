@@ -17,7 +17,7 @@ from metering.splice import splice_into_object
 from scheduler.commands import Dispatch
 from scheduler.driver import SchedulerDriver
 from scheduler.errors import RejectedError, RequestGoneError
-from scheduler.events import RequestArrived
+from scheduler.events import RequestArrived, RequestFinished
 from server.answer import Cost, StreamTail, cost_of_body
 from server.api_error import ApiError, normalised_error
 from server.asgi import (
@@ -90,7 +90,7 @@ class Exchange:
             try:
                 await self._serve_on(dispatch, scope, body, arrival, send, held)
             finally:
-                self._driver.finished(arrival.request_id)
+                self._driver.finished(self._finished(arrival.request_id))
         except ApiError as error:
             await self._fail(error, send, held)
         except asyncio.CancelledError:
@@ -106,6 +106,17 @@ class Exchange:
                 held.release()
             record.energy_joules, record.energy_source = self._cost.energy_joules, self._cost.source
             record.prompt_tokens, record.output_tokens = self._cost.prompt_tokens, self._cost.output_tokens
+
+    def _finished(self, request_id: str) -> RequestFinished:
+        """What the scheduler may learn from a request that its worker is done with."""
+        cost, first_seconds = self._cost, self._record.first_byte_seconds
+        if self._record.outcome != "completed":
+            return RequestFinished(request_id)
+        rest_tokens = (cost.output_tokens or 0) - 1
+        tpot_seconds = None
+        if first_seconds is not None and rest_tokens > 0:
+            tpot_seconds = (self._elapsed() - first_seconds) / rest_tokens
+        return RequestFinished(request_id, cost.prompt_tokens, cost.output_tokens, first_seconds, tpot_seconds)
 
     def _give_up_on_caller(self) -> None:
         if self._task is not None:

@@ -132,8 +132,8 @@ class DriverRun:
             case DispatchFailed(request_id, worker_id):
                 assert self.tasks[request_id].done()
                 self.tasks[request_id] = asyncio.create_task(self.driver.place_again(request_id, worker_id))
-            case RequestFinished(request_id):
-                self.driver.finished(request_id)
+            case RequestFinished():
+                self.driver.finished(event)
             case RequestCancelled(request_id) if self.core.state_of(request_id) is RequestState.QUEUED:
                 self.tasks[request_id].cancel()
             case RequestCancelled(request_id):
