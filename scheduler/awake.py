@@ -24,6 +24,8 @@ _FULL_RATIO: Final = 0.6
 # Under a power cap: the batch at which power has nearly stopped to grow, and one that is still worth being awake for.
 _FULL_BATCH: Final = 256
 _SMALL_BATCH: Final = 8
+# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
+_LEAST_DEMAND_WORKERS: Final = 0.01
 
 
 class Awake:
@@ -105,7 +107,8 @@ class Awake:
         demand_workers, wanted = 0.0, 0
         if lane.workers:
             demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
-            wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+            if demand_workers >= _LEAST_DEMAND_WORKERS:
+                wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
         return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers
 
     def _wanted_now(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
@@ -119,7 +122,7 @@ class Awake:
 
     def _consider_at(self, worker: Worker, at_seconds: float) -> None:
         if at_seconds < inf:
-            self._due.push((at_seconds, worker.ready_number), worker.worker_id)
+            self._due.push((at_seconds, -worker.ready_number), worker.worker_id)
 
     def _is_spare(self, worker: Worker, now_seconds: float) -> bool:
         """Whether each model it serves has enough workers without it, and nobody waits for one now."""
@@ -132,7 +135,7 @@ class Awake:
         return True
 
     def _park(self, worker: Worker, now_seconds: float, why: str) -> Park:
-        idle_seconds = now_seconds - (worker.idle_since_seconds or now_seconds)
+        idle_seconds = 0.0 if worker.idle_since_seconds is None else now_seconds - worker.idle_since_seconds
         saved_watts = worker.model.idle_watts - worker.model.parked_watts
         self._fleet.parking(worker)
         self.refresh(worker, now_seconds)
@@ -147,11 +150,14 @@ class Awake:
             return []
         wanted, demand_workers = self._wanted_now(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
+        if awake + starting == 0 and lane.has_urgent:
+            at_risk = at_risk or f"{lane.pool.waiting_requests} requests wait and no worker is awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []
         for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
-            if not self._has_power_for(record):
+            is_first = awake + starting + len(commands) == 0  # a cap must not leave a model with none at all
+            if not is_first and not self._has_power_for(record):
                 break
             self._fleet.starting(record, now_seconds)
             commands.append(Start(record.worker_id, reason))
