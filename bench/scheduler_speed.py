@@ -25,7 +25,7 @@ _WARM_UP_ROUNDS: Final = 200
 # The server's own: it freezes what is there when it starts, and looks for garbage once in so many allocations.
 _SERVER_GARBAGE_THRESHOLD: Final = 20_000
 GARBAGE_MODES: Final = ("server", "default", "off")
-# The time of this thread alone says what a decision costs also where others use the processor.
+# The time of this thread says what a decision costs also where others use the processor; the wall's includes them.
 CLOCKS: Final = MappingProxyType({"cpu": time.thread_time, "wall": time.perf_counter})
 
 

@@ -22,11 +22,11 @@ _FORECAST_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 5.0
 # A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
 _FULL_RATIO: Final = 0.6
-# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
-_LEAST_DEMAND_WORKERS: Final = 0.01
 # Under a power cap: the batch at which power has nearly stopped to grow, and one that is still worth being awake for.
 _FULL_BATCH: Final = 256
 _SMALL_BATCH: Final = 8
+# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
+_LEAST_DEMAND_WORKERS: Final = 0.01
 
 
 class Awake:
@@ -123,7 +123,7 @@ class Awake:
 
     def _consider_at(self, worker: Worker, at_seconds: float) -> None:
         if at_seconds < inf:
-            self._due.push((at_seconds, worker.ready_number), worker.worker_id)
+            self._due.push((at_seconds, -worker.ready_number), worker.worker_id)
 
     def _is_spare(self, worker: Worker, now_seconds: float) -> bool:
         """Whether each model it serves has enough workers without it, and nobody waits for one now."""

@@ -18,8 +18,7 @@ def test_an_idle_worker_is_parked_when_idling_has_cost_what_a_start_does() -> No
     fleet = FleetInTime(workers=2)
     assert parks(fleet.until(IDLE_SECONDS - 0.001)) == []
     [park] = parks(fleet.until(IDLE_SECONDS + 0.001))
-    assert "idle for 20 s at 49.9 W above parked" in park.reason
-    assert "more than the 1000 J of a start" in park.reason
+    assert "idle for 20 s at 49.9 W above parked: more than the 1000 J of a start" in park.reason
 
 
 def test_the_time_begins_when_the_last_request_ends() -> None:
@@ -205,9 +204,8 @@ def test_in_a_drain_a_worker_is_started_for_those_who_would_wait_in_vain() -> No
 
 
 def test_a_power_cap_without_room_for_another_worker_stops_starts() -> None:
-    running_watts, busy_watts = H100.one_watts + H100.parked_watts, H100.full_watts - H100.parked_watts
-    idle_watts = H100.idle_watts - H100.parked_watts
-    for cap_watts, expected in ((running_watts + 0.9 * idle_watts, 0), (running_watts + busy_watts, 1)):
+    running_watts, start_watts = H100.one_watts + H100.parked_watts, H100.watts(8) - H100.parked_watts
+    for cap_watts, expected in ((running_watts + 0.9 * start_watts, 0), (running_watts + 1.1 * start_watts, 1)):
         limits = SchedulerLimits(power_cap_watts=cap_watts)
         fleet = FleetInTime(workers=2, limits=limits, targets=LatencyTargets(1.0, 0.001))
         fleet.until(60.0)

@@ -74,7 +74,7 @@ def test_those_that_are_held_say_why_and_go_when_others_finish(policy: str) -> N
 
 
 def test_flex_requests_stop_short_of_the_cap_that_others_use_up() -> None:
-    cap_watts = H100.watts(2) / 0.96  # predictions are not trusted to the last watt
+    cap_watts = 1.001 * H100.watts(2) / 0.97  # a prediction may use 97 % of the cap
     flex, default = capped(cap_watts, workers=1), capped(cap_watts, workers=1)
     for fleet, tier in ((flex, "flex"), (default, "default")):
         fleet.arrive("r0")
