@@ -243,7 +243,8 @@ class Scheduler:
         request.advance(DispatchFailed)
         lane = self._lane_of(request)
         worker = self._placer.leave(request, lane, now_seconds)
-        request.avoid_last_worker()
+        if self._fleet.worker(worker.worker_id) is worker and worker.ready_number == request.ready_number:
+            request.avoid_last_worker()  # one that has gone need not be avoided: it comes back under another number
         self._enqueue(request, lane, now_seconds)
         commands: list[Command] = []
         if (refusal := self._hopeless(request.arrival, lane, now_seconds)) is not None:
