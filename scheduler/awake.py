@@ -86,11 +86,10 @@ class Awake:
 
     def park_for_power(self, lane: Lane, now_seconds: float) -> list[WorkerCommand]:
         """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
-        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
-        awake = lane.awake_workers
-        most = max(0, awake - max(1, self._limits.min_workers))
-        if not self._is_enabled or self._is_draining:
+        most = lane.awake_workers - max(1, self._limits.min_workers)
+        if most <= 0 or not self._is_enabled or self._is_draining:
             return []
+        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
         return [self._park(worker, now_seconds, "its power is wanted elsewhere") for worker in idle[::-1][:most]]
 
     def start_needed(
