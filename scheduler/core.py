@@ -8,7 +8,7 @@ must not go backwards.
 from collections import Counter
 from collections.abc import Iterable
 from math import inf
-from typing import assert_never
+from typing import Final, assert_never
 
 from scheduler import rejections
 from scheduler.awake import Awake
@@ -38,6 +38,8 @@ from scheduler.request import Request
 from scheduler.snapshot import SchedulerSnapshot, lane_snapshot, worker_snapshot
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import FLEX
+
+_ALONE_RATIO: Final = 0.1
 
 
 class Scheduler:
@@ -173,7 +175,9 @@ class Scheduler:
         prompt_tokens = arrival.prompt_tokens
         if prompt_tokens is None:
             prompt_tokens = self._lengths.prompt_tokens(arrival.model, arrival.prompt_bytes)
-        due_at_seconds = now_seconds + self._limits.flex_wait_seconds
+        # Where a worker is awake and nothing runs, there is no batch to join: the wait for others is cut short.
+        is_alone = lane is not None and bool(lane.workers) and lane.pool.running_requests == 0
+        due_at_seconds = now_seconds + self._limits.flex_wait_seconds * (_ALONE_RATIO if is_alone else 1.0)
         order_at_seconds = now_seconds + self._limits.queue_timeout_seconds
         if arrival.deadline_at_seconds is not None:
             order_at_seconds = min(order_at_seconds, arrival.deadline_at_seconds)
