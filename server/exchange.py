@@ -50,7 +50,10 @@ _MAX_ATTEMPTS: Final = 3
 
 
 class Exchange:
-    """Serves one request to an engine route. `record` is filled in as it goes."""
+    """Serves one request to an engine route. `record` is filled in as it goes.
+
+    `has_failed` once the caller has been sent the error that ends its stream, whatever it does then.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Exchange:
         self._is_stalled = False
         self._tried_worker_ids: list[str] = []
         self.engine_id: str | None = None
+        self.has_failed = False
 
     def interrupt(self, error: ApiError) -> None:
         """End it now with this error, inside the stream where one has begun. Its engine aborts the request."""
@@ -298,13 +302,16 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             awaited.end()
             self._end(502)
+            self.has_failed = True
             message = f"worker {worker_id} broke off in mid-stream ({type(error).__name__})"
             await send(_last_error(ApiError(502, message, "engine_error")))
             return
         finally:
             watch.close()
-            self._cost = tail.cost()  # also of a caller who leaves once the answer is whole
-        self._end(502 if tail.tells_of_error() else response.status)
+            # Also of a caller who leaves once the answer is whole, or its error told.
+            self._cost = tail.cost()
+            self.has_failed = self.has_failed or tail.tells_of_error()
+        self._end(502 if self.has_failed else response.status)
         rest = b"" if annotate is None else annotate.flush()
         await send({"type": "http.response.body", "body": rest, "more_body": False})
 

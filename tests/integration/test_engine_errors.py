@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration.http_answers import CHAT, ask, metrics
-from tests.integration.processes import front_end
+from tests.integration.processes import eventually, front_end
 from tests.integration.scripted_engine import MODEL, Script, ScriptedEngine, scripted_engine, stream, whole
 
 HELLO: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
@@ -156,3 +156,23 @@ async def test_an_engines_error_in_mid_stream_is_passed_on_and_counted_as_a_fail
         assert len(asked(first)) + len(asked(second)) == 1
         page = await metrics(client)
         assert page.total("wattline_requests_total", outcome="failed") == 1
+
+
+async def test_a_caller_that_leaves_upon_an_error_in_mid_stream_saw_a_failure(tmp_path: Path) -> None:
+    goes_on = asyncio.Event()
+    async with (
+        scripted_engine() as engine,
+        front_end(tmp_path, engine.url) as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+        engine.script = stream([TOKEN, ERROR_EVENT, DONE], goes_on)
+        async with client.post(CHAT, json=HELLO | {"stream": True}) as response:
+            while b'"error"' not in await response.content.readline():
+                pass
+            response.close()
+
+        async def is_counted() -> bool:
+            return (await metrics(client)).total("wattline_requests_total", outcome="failed") == 1
+
+        await eventually(is_counted)
+        goes_on.set()
