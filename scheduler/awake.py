@@ -8,7 +8,7 @@ from math import ceil, inf
 from typing import Final
 
 from scheduler.commands import Park, Start, WorkerCommand
-from scheduler.fleet import Fleet, WorkerPhase
+from scheduler.fleet import Fleet, WorkerPhase, WorkerRecord
 from scheduler.lane import Lane
 from scheduler.limits import SchedulerLimits
 from scheduler.ordered_ids import OrderedIds
@@ -21,6 +21,11 @@ _FORECAST_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 5.0
 # A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
 _FULL_RATIO: Final = 0.6
+# Under a power cap: the batch at which power has nearly stopped to grow, and one that is still worth being awake for.
+_FULL_BATCH: Final = 256
+_SMALL_BATCH: Final = 8
+# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
+_LEAST_DEMAND_WORKERS: Final = 0.01
 
 
 class Awake:
@@ -72,10 +77,20 @@ class Awake:
             if due_at_seconds > now_seconds:  # its idle power has become known since
                 self._consider_at(worker, due_at_seconds)
             elif self._is_spare(worker, now_seconds):
-                commands.append(self._park(worker, now_seconds))
+                why = f"more than the {worker.model.start_joules:.0f} J of a start"
+                commands.append(self._park(worker, now_seconds, why))
             else:
                 self._consider_at(worker, now_seconds + _AGAIN_SECONDS)
         return commands
+
+    def park_for_power(self, lane: Lane, now_seconds: float) -> list[WorkerCommand]:
+        """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
+        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
+        awake = sum(not one.is_leaving for one in lane.workers)
+        most = max(0, awake - max(1, self._limits.min_workers))
+        if not self._is_enabled or self._is_draining:
+            return []
+        return [self._park(worker, now_seconds, "its power is wanted elsewhere") for worker in idle[::-1][:most]]
 
     def start_needed(
         self, lanes: Iterable[Lane], now_seconds: float, *, at_risk: str | None = None
@@ -92,7 +107,8 @@ class Awake:
         demand_workers, wanted = 0.0, 0
         if lane.workers:
             demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
-            wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+            if demand_workers >= _LEAST_DEMAND_WORKERS:
+                wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
         return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers
 
     def _wanted_now(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
@@ -106,7 +122,7 @@ class Awake:
 
     def _consider_at(self, worker: Worker, at_seconds: float) -> None:
         if at_seconds < inf:
-            self._due.push((at_seconds, worker.ready_number), worker.worker_id)
+            self._due.push((at_seconds, -worker.ready_number), worker.worker_id)
 
     def _is_spare(self, worker: Worker, now_seconds: float) -> bool:
         """Whether each model it serves has enough workers without it, and nobody waits for one now."""
@@ -118,15 +134,12 @@ class Awake:
                 return False
         return True
 
-    def _park(self, worker: Worker, now_seconds: float) -> Park:
-        self._fleet.parking(worker)
-        idle_seconds = now_seconds - (worker.idle_since_seconds or now_seconds)
+    def _park(self, worker: Worker, now_seconds: float, why: str) -> Park:
+        idle_seconds = 0.0 if worker.idle_since_seconds is None else now_seconds - worker.idle_since_seconds
         saved_watts = worker.model.idle_watts - worker.model.parked_watts
-        reason = (
-            f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked, more than the "
-            f"{worker.model.start_joules:.0f} J of a start"
-        )
-        return Park(worker.worker_id, reason)
+        self._fleet.parking(worker)
+        self.refresh(worker, now_seconds)
+        return Park(worker.worker_id, f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked: {why}")
 
     def _start_in(self, lane: Lane, now_seconds: float, at_risk: str | None) -> list[WorkerCommand]:
         awake = sum(not worker.is_leaving for worker in lane.workers)
@@ -137,11 +150,14 @@ class Awake:
             return []
         wanted, demand_workers = self._wanted_now(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
+        if awake + starting == 0 and lane.has_urgent:
+            at_risk = at_risk or f"{lane.pool.waiting_requests} requests wait and no worker is awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []
         for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
-            if not self._has_power_for(record.model.idle_watts - record.model.parked_watts):
+            is_first = awake + starting + len(commands) == 0  # a cap must not leave a model with none at all
+            if not is_first and not self._has_power_for(record):
                 break
             self._fleet.starting(record, now_seconds)
             commands.append(Start(record.worker_id, reason))
@@ -153,10 +169,14 @@ class Awake:
         if cap_watts is None or not lane.workers:
             return len(lane.expected_worker_ids)
         model = lane.workers[0].model
-        full_watts = model.power.at(model.steps.largest_batch(self._targets.tpot_seconds, 256))
-        parked_watts = len(self._fleet.records) * model.parked_watts
-        return max(1, int((cap_watts - parked_watts) / max(1.0, full_watts - model.parked_watts)))
+        full_watts = max(1.0, model.power.at(_FULL_BATCH) - model.parked_watts)
+        spare_watts = max(0.0, cap_watts - len(self._fleet.records) * model.parked_watts)
+        full, rest_watts = divmod(spare_watts, full_watts)
+        # What is left may do for one more at a small batch.
+        return max(1, int(full) + (rest_watts >= model.power.at(_SMALL_BATCH) - model.parked_watts))
 
-    def _has_power_for(self, watts: float) -> bool:
+    def _has_power_for(self, record: WorkerRecord) -> bool:
+        """Whether the power cap would let it do something once it has started."""
         cap_watts = self._limits.power_cap_watts
-        return cap_watts is None or self._fleet.predicted_watts + watts <= cap_watts
+        more_watts = record.model.power.at(_SMALL_BATCH) - record.model.parked_watts
+        return cap_watts is None or self._fleet.predicted_watts + more_watts <= cap_watts

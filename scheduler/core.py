@@ -27,7 +27,7 @@ from scheduler.events import (
     WorkerReported,
 )
 from scheduler.fleet import Fleet
-from scheduler.lane import Lane
+from scheduler.lane import POWER_CAP, Lane
 from scheduler.lengths import Lengths
 from scheduler.lifecycle import RequestState, StaleDispatchFailed, next_state
 from scheduler.limits import SchedulerLimits
@@ -285,6 +285,8 @@ class Scheduler:
 
     def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
         """Start workers for what has come, where it shows that those awake are not enough."""
+        if lane.held_reason == POWER_CAP and not lane.is_empty:
+            return list(self._awake.park_for_power(lane, now_seconds))
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":
             at_risk = "a request was placed where the targets are at risk"

@@ -183,7 +183,11 @@ class SchedulerDriver:
         self._timer = None
         # A loop runs timers up to its clock's resolution early; by the clock it would be too soon, again and again.
         now_seconds = max(self._clock(), self._timer_due_at_seconds)
-        self._deliver(self._core.wake(now_seconds))
+        due_at_seconds = self._core.next_wakeup()
+        if due_at_seconds is not None and due_at_seconds <= now_seconds:
+            self._deliver(self._core.wake(now_seconds))
+        else:  # what the timer was set for is over; a needless wake would offer held requests again by chance
+            self._arm_timer()
 
     def _release_drain_watchers(self) -> None:
         watchers, self._drain_watchers = self._drain_watchers, []

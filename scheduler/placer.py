@@ -18,7 +18,9 @@ from scheduler.tiers import FLEX
 from scheduler.waiting import WaitingList
 from scheduler.worker import Worker
 
-# Flex requests stop short of the cap, so that those which cannot wait find room under it.
+# What a worker draws is predicted to a few percent: its prompts come in bursts. Flex requests stop shorter of the cap,
+# so that those which cannot wait find room under it.
+_POWER_RATIO: Final = 0.97
 _FLEX_POWER_RATIO: Final = 0.9
 
 
@@ -112,4 +114,4 @@ class Placer:
             return False
         model, running = worker.model, worker.running_requests
         predicted_watts = self._fleet.predicted_watts + model.watts(running + 1) - model.watts(running)
-        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if request.arrival.tier == FLEX else 1.0)
+        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if request.arrival.tier == FLEX else _POWER_RATIO)
