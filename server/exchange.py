@@ -204,13 +204,15 @@ class Exchange:
             awaited.end()  # it may take its time without a single step of the engine
         try:
             response = await client.send(scope["method"], engine_target(scope), headers, body)
-            awaited.headers_received()
+            kind = header(response.raw_headers, b"content-type") or b""
+            is_stream = kind.startswith(b"text/event-stream")
+            is_answer = response.status == 200 and not is_stream and runs_engine(scope["path"])
+            awaited.headers_received(is_answer=is_answer)
             try:
                 _check_status(worker_id, response.status)
                 if is_failure_status(response.status):
                     await self._leave_for_another(worker_id, scope["path"], f"it answered {response.status}")
-                kind = header(response.raw_headers, b"content-type") or b""
-                if kind.startswith(b"text/event-stream"):
+                if is_stream:
                     await self._relay_stream(worker_id, scope["path"], response, send, held, awaited)
                 else:
                     await self._relay_whole(worker_id, scope["path"], response, send, held, awaited)
