@@ -41,7 +41,8 @@ _PROMPT_BYTES: Final = 4000
 _OUTPUT_TOKENS: Final = 200
 # One arrival, one end and one report each round: a thousand of each a second.
 _ROUND_SECONDS: Final = 0.001
-_RETURN_SECONDS: Final = 10.0
+# One in ten rounds a worker is lost, a hundred a second: so about a fifth of a thousand are away at any time.
+_RETURN_SECONDS: Final = 2.0
 # Of the workers that could be awake so many are parked when churn begins.
 _PARKED_RATIO: Final = 0.3
 _CHURN_ROUNDS: Final = 10

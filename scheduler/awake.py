@@ -8,10 +8,11 @@ from math import ceil, inf
 from typing import Final
 
 from scheduler.commands import Park, Start, WorkerCommand
-from scheduler.fleet import Fleet, WorkerPhase, WorkerRecord
+from scheduler.fleet import Fleet, WorkerRecord
 from scheduler.lane import Lane
 from scheduler.limits import SchedulerLimits
 from scheduler.ordered_ids import OrderedIds
+from scheduler.phases import WorkerPhase
 from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
@@ -95,11 +96,10 @@ class Awake:
 
     def park_for_power(self, lane: Lane, now_seconds: float) -> list[WorkerCommand]:
         """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
-        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
-        awake = sum(not one.is_leaving for one in lane.workers)
-        most = max(0, awake - max(1, self._limits.min_workers))
-        if not self._is_enabled or self._is_draining:
+        most = lane.awake_workers - max(1, self._limits.min_workers)
+        if most <= 0 or not self._is_enabled or self._is_draining:
             return []
+        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
         return [self._park(worker, now_seconds, "its power is wanted elsewhere") for worker in idle[::-1][:most]]
 
     def start_needed(
@@ -139,7 +139,7 @@ class Awake:
         if not worker.model.is_trusted(now_seconds):
             return False
         for lane in self._fleet.lanes_of(worker):
-            others = sum(not one.is_leaving for one in lane.workers) - 1
+            others = lane.awake_workers - 1
             if lane.has_urgent or others < self._wanted_now(lane, now_seconds)[0]:
                 return False
         return True
@@ -152,10 +152,10 @@ class Awake:
         return Park(worker.worker_id, f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked: {why}")
 
     def _start_in(self, lane: Lane, now_seconds: float, at_risk: str | None) -> list[WorkerCommand]:
-        awake = sum(not worker.is_leaving for worker in lane.workers)
+        awake = lane.awake_workers
         if awake == len(lane.expected_worker_ids):
             return []
-        starting = len(self._fleet.in_phase(lane, WorkerPhase.STARTING))
+        starting = lane.phases.count(WorkerPhase.STARTING)
         if self._is_draining and (lane.is_empty or awake + starting > 0):
             return []
         wanted, demand_workers = self._wanted_now(lane, now_seconds)
@@ -165,7 +165,7 @@ class Awake:
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []
-        for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
+        for record in self._fleet.parked_in(lane, wanted - awake - starting):
             is_first = awake + starting + len(commands) == 0  # a cap must not leave a model with none at all
             if not is_first and not self._has_power_for(record):
                 break

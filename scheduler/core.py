@@ -243,7 +243,8 @@ class Scheduler:
         request.advance(DispatchFailed)
         lane = self._lane_of(request)
         worker = self._placer.leave(request, lane, now_seconds)
-        request.avoid_last_worker()
+        if self._fleet.worker(worker.worker_id) is worker and worker.ready_number == request.ready_number:
+            request.avoid_last_worker()  # one that has gone need not be avoided: it comes back under another number
         self._enqueue(request, lane, now_seconds)
         commands: list[Command] = []
         if (refusal := self._hopeless(request.arrival, lane, now_seconds)) is not None:
@@ -286,7 +287,7 @@ class Scheduler:
 
     def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
         """Start workers for what has come, where it shows that those awake are not enough."""
-        if lane.held_reason == POWER_CAP and not lane.is_empty:
+        if lane.held_reason == POWER_CAP and not lane.is_empty and len(lane.pool):
             return list(self._awake.park_for_power(lane, now_seconds))
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":

@@ -9,6 +9,7 @@ from typing import Final
 
 from scheduler.demand import Demand
 from scheduler.ordered_ids import OrderedIds
+from scheduler.phases import Phases, WorkerPhase
 from scheduler.pool import Pool
 from scheduler.request import Request
 from scheduler.worker import Worker
@@ -33,6 +34,7 @@ class Lane:
         self.pool = Pool()
         self.demand = Demand()
         self.expected_worker_ids: set[str] = set()
+        self.phases = Phases()
         self.queued_by_tier: Counter[str] = Counter()
         self.held_reason: str | None = None
         self._was_announced = False
@@ -53,6 +55,11 @@ class Lane:
         """Whether a request that cannot wait does so, and not for want of power: without room there is none to want."""
         lacks_power = self.held_reason == POWER_CAP and len(self.pool) > 0
         return not lacks_power and self.pool.waiting_requests > len(self._patient_ids)
+
+    @property
+    def awake_workers(self) -> int:
+        """How many are ready and not about to be parked."""
+        return self.phases.count(WorkerPhase.READY)
 
     @property
     def is_abandoned(self) -> bool:

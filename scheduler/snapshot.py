@@ -118,7 +118,7 @@ def lane_snapshot(lane: Lane, awake: Awake, now_seconds: float) -> LaneSnapshot:
         held_reason=None if lane.is_empty else lane.held_reason,
         demand_workers=demand_workers,
         wanted_workers=wanted,
-        awake_workers=sum(not worker.is_leaving for worker in lane.workers),
+        awake_workers=lane.awake_workers,
     )
 
 

@@ -149,6 +149,14 @@ def test_what_can_wait_but_has_a_deadline_starts_a_worker_in_time_for_it() -> No
     assert dispatched(fleet.ready("w0")) == ["r1"]
 
 
+def test_what_could_wait_but_for_its_deadline_starts_a_worker_at_once() -> None:
+    fleet = FleetInTime(workers=1, limits=NOBODY)
+    fleet.until(60.0)
+    commands = fleet.arrive("r1", tier="flex", deadline=60.0 + H100.start_seconds)
+    assert len(starts(commands)) == 1
+    assert dispatched(commands) == ["r1"]
+
+
 def test_demand_starts_workers_before_anybody_waits() -> None:
     fleet = FleetInTime(workers=3, places=64)
     fleet.until(60.0)

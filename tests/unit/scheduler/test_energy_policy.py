@@ -171,6 +171,12 @@ def test_enough_that_wait_form_a_batch_of_their_own_where_none_runs() -> None:
     assert chosen(enough, PATIENT) == Placement("w0", "flex_forms")
 
 
+def test_while_a_batch_runs_those_that_wait_for_it_form_no_other() -> None:
+    pool = pool_of([Load("w0", 0, 64)], waiting_requests=2 * energy_policy._FLEX_BATCH)
+    pool.running_requests = 4  # on workers without room
+    assert chosen(pool, PATIENT) == Hold("flex_waits")
+
+
 def test_what_has_waited_long_enough_is_served_like_any_other() -> None:
     pool = pool_of([Load("w0", 0, 64)])
     due = replace(PATIENT, is_due=True)
