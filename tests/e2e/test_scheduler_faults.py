@@ -186,19 +186,20 @@ async def wake_both(server: WattlineProcess) -> None:
     """A worker that idled while the other was replaced may have been parked since: a burst makes it start."""
     burst = MixedLoad(server.url, OUTPUT_TOKENS)
     while not await asyncio.to_thread(both_ready, server):
-        await burst.run(CONCURRENCY, CONCURRENCY)
+        await burst.run(REQUESTS, REQUESTS)
     assert burst.ends[End.ANSWERED] == burst.sent, burst.problems
 
 
 async def busiest_engine(server: WattlineProcess, load: MixedLoad) -> EngineProcesses:
-    """The engine with the most requests, once both are at work and streams have begun while others wait."""
+    """The engine with the most requests, once nearly all streams of a full load have begun and whole answers wait."""
     found: list[dict[str, Any]] = []
 
     def is_loaded() -> bool:
         found[:] = sorted(server.scheduler()["workers"], key=lambda worker: -worker["running_requests"])
-        return load.begun >= CONCURRENCY // 4 and load.waiting > 0 and found[0]["running_requests"] >= CONCURRENCY // 2
+        is_busy = bool(found[0]["running_requests"] >= CONCURRENCY // 2)
+        return is_busy and load.begun >= CONCURRENCY // 2 - 1 and load.waiting > 0
 
-    await until(is_loaded, 60)
+    await until(is_loaded, 120)
     return next(engine for engine in server.engines() if engine.worker_id == found[0]["worker_id"])
 
 
