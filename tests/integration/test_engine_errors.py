@@ -131,6 +131,24 @@ async def test_the_only_engine_that_says_it_has_died_is_given_up_and_its_request
         assert (await metrics(client)).total("wattline_worker_restarts_total") == 1
 
 
+async def test_an_engine_that_is_silent_about_its_health_keeps_its_other_requests(tmp_path: Path) -> None:
+    async with (
+        scripted_engine() as slow,
+        scripted_engine() as well,
+        front_end(tmp_path, slow.url, well.url, policy="round-robin") as server,
+        aiohttp.ClientSession(server.url) as client,
+    ):
+
+        async def script(request: web.Request) -> web.StreamResponse:
+            if request.path == "/health":
+                await asyncio.sleep(3.0)
+            return await failing(500)(request)
+
+        slow.script, well.script = script, whole(b'{"choices":[]}')
+        assert [(await ask(client, CHAT, HELLO)).status for _ in range(2)] == [200] * 2
+        assert (await metrics(client)).total("wattline_worker_restarts_total") == 0
+
+
 async def test_what_does_not_run_the_engine_may_change_it_and_is_never_repeated(tmp_path: Path) -> None:
     async with (
         scripted_engine() as first,
