@@ -62,6 +62,16 @@ class Awake:
             if self._is_enabled and worker.can_park and not self._is_draining:
                 self._consider_at(worker, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
 
+    def learned(self, worker: Worker, now_seconds: float) -> None:
+        """What its idling costs is known better: it may be due sooner. That it is due later shows when it is."""
+        is_parkable = self._is_enabled and worker.can_park and not worker.is_leaving and not self._is_draining
+        if worker.idle_since_seconds is None or not is_parkable:
+            return
+        key = self._due.key(worker.worker_id)
+        due_at_seconds = max(now_seconds, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
+        if key is None or key[0] > due_at_seconds + _AGAIN_SECONDS:
+            self._consider_at(worker, due_at_seconds)
+
     def forget(self, worker_id: str) -> None:
         """A worker has gone."""
         self._due.discard(worker_id)

@@ -283,6 +283,7 @@ class Scheduler:
         worker = self._fleet.worker(event.worker_id)
         if worker is None:
             return []
+        self._awake.learned(worker, now_seconds)
         # What was learned may make room for those that are held.
         commands = self._fill([lane for lane in self._fleet.lanes_of(worker) if lane.held_reason], now_seconds)
         notices: list[Notice] = self._notices.of(worker)

@@ -2,8 +2,16 @@
 
 import pytest
 
-from scheduler.commands import Park, Start
-from scheduler.events import DispatchFailed, DrainStarted, RequestArrived, RequestCancelled, WorkerLost
+from scheduler.commands import Command, Park, Start
+from scheduler.events import (
+    DispatchFailed,
+    DrainStarted,
+    RequestArrived,
+    RequestCancelled,
+    WorkerLost,
+    WorkerReported,
+    WorkReport,
+)
 from scheduler.hardware import hardware_class
 from scheduler.limits import SchedulerLimits
 from scheduler.targets import LatencyTargets
@@ -19,6 +27,18 @@ def test_an_idle_worker_is_parked_when_idling_has_cost_what_a_start_does() -> No
     assert parks(fleet.until(IDLE_SECONDS - 0.001)) == []
     [park] = parks(fleet.until(IDLE_SECONDS + 0.001))
     assert "idle for 20 s at 49.9 W above parked: more than the 1000 J of a start" in park.reason
+
+
+def test_a_worker_that_turns_out_to_idle_dearly_is_parked_sooner() -> None:
+    fleet = FleetInTime(workers=2)
+    commands: list[Command] = []
+    while fleet.now_seconds < IDLE_SECONDS - 5.0 and not parks(commands):
+        fleet.now_seconds += 1.0
+        work = WorkReport(0, 0.0, 0, 0, energy_joules=500.0 * fleet.now_seconds)
+        commands = [one for name in sorted(fleet.awake) for one in fleet.handle(WorkerReported(name, 0, 0, work))]
+        commands += fleet.core.wake(fleet.now_seconds)
+    assert len(parks(commands)) == 1
+    assert fleet.now_seconds > H100.start_joules / (500.0 - H100.parked_watts)
 
 
 def test_the_time_begins_when_the_last_request_ends() -> None:

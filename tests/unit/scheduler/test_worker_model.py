@@ -74,6 +74,14 @@ def test_an_idle_engine_tells_what_idling_draws() -> None:
     assert model.watts(0) == model.idle_watts
 
 
+def test_an_engine_that_hangs_says_nothing_of_idling() -> None:
+    engine = KnownEngine(idle_watts=55.0)
+    model = watched(engine, [0] * 30)
+    for second in range(31, 41):
+        model.observe(engine.totals, 3, float(second))
+    assert model.idle_watts == pytest.approx(55.0, rel=0.01)
+
+
 def test_power_is_that_of_the_busy_part_of_a_second() -> None:
     engine, model = KnownEngine(), model_of()
     model.observe(engine.totals, 0, 0.0)
