@@ -112,6 +112,10 @@ class Awake:
                 commands += self._start_in(lane, now_seconds, at_risk)
         return commands
 
+    def may_sleep(self, lane: Lane) -> bool:
+        """Whether none of its workers is awake, or all of them may be parked while a request is held back."""
+        return self._is_enabled and (not lane.workers or self._limits.min_workers == 0)
+
     def forecast(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
         """How many workers of a lane must be awake, and the demand in workers behind it. Changes nothing."""
         demand_workers, wanted = 0.0, 0

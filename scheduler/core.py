@@ -181,10 +181,11 @@ class Scheduler:
         order_at_seconds = now_seconds + self._limits.queue_timeout_seconds
         if arrival.deadline_at_seconds is not None:
             order_at_seconds = min(order_at_seconds, arrival.deadline_at_seconds)
-            # Early enough to be placed like any other, and for a worker to be started where none is awake.
-            start_seconds = 0.0 if lane is None or lane.workers else self._fleet.start_seconds(lane)
-            slack_seconds = 2 * self._targets.ttft_seconds + start_seconds
-            due_at_seconds = min(due_at_seconds, arrival.deadline_at_seconds - slack_seconds)
+        # Early enough to be placed like any other, and for a worker to be started where none may be awake.
+        start_seconds = 0.0
+        if lane is not None and self._awake.may_sleep(lane):
+            start_seconds = self._fleet.start_seconds(lane)
+        due_at_seconds = min(due_at_seconds, order_at_seconds - 2 * self._targets.ttft_seconds - start_seconds)
         return Request(
             arrival=arrival,
             arrival_number=self._arrivals,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scheduler.commands import Command, Dispatch, Notice, Park, Reject, RejectCause, Start
 from scheduler.events import RequestArrived, WorkerReady
+from scheduler.hardware import hardware_class
 from scheduler.limits import SchedulerLimits
 from scheduler.targets import LatencyTargets
 
@@ -52,6 +53,7 @@ class SchedulerModel:
         self.may_serve: dict[str, set[str]] = {model: set() for model in models}
         self.announced: set[str] = set()
         self.generations: dict[str, int] = {}
+        self.hardware: dict[str, str] = {}
         self.announcements = 0
         self.is_draining = False
 
@@ -104,12 +106,21 @@ class SchedulerModel:
             is_awake = any(arrival.model in worker.models for worker in self.workers.values())
             is_alone = is_awake and not any(one.arrival.model == arrival.model for one in self.running)
             due += self.limits.flex_wait_seconds * (0.1 if is_alone else 1.0)
+            ends = now_seconds + self.limits.queue_timeout_seconds
             if arrival.deadline_at_seconds is not None:
-                # At least so long before its deadline, longer where a worker must be started first.
-                due = min(due, arrival.deadline_at_seconds - 2 * self.targets.ttft_seconds)
+                ends = min(ends, arrival.deadline_at_seconds)
+            start_seconds = self.start_seconds(arrival.model) if not is_awake or self.limits.min_workers == 0 else 0.0
+            due = min(due, ends - 2 * self.targets.ttft_seconds - start_seconds)
         self.requests[arrival.request_id] = ModelRequest(
             arrival, number, now_seconds, due, queued_at_seconds=now_seconds
         )
+
+    def start_seconds(self, model: str) -> float:
+        """What it takes at least until one of its workers is awake, where those may all be parked."""
+        if not self.may_hold:
+            return 0.0
+        known = [hardware_class(self.hardware[worker_id]) for worker_id in self.may_serve.get(model, ())]
+        return min((one.start_seconds for one in known), default=0.0)
 
     def end(self, request_id: str) -> None:
         if self.requests.pop(request_id, None) is not None:
@@ -124,6 +135,7 @@ class SchedulerModel:
         self.announcements += 1
         if event.worker_id not in self.workers:
             self.generations[event.worker_id] = self.generations.get(event.worker_id, 0) + 1
+            self.hardware[event.worker_id] = event.hardware
         generation = self.generations[event.worker_id]
         old = self.workers.get(event.worker_id)
         self.workers[event.worker_id] = ModelWorker(
@@ -221,7 +233,8 @@ class SchedulerModel:
         }
         assert is_reason_true[command.cause], f"{command} is not true"
         assert command.retry_after_seconds is None or command.retry_after_seconds >= 1
-        if command.cause in {RejectCause.QUEUE_FULL, RejectCause.QUEUE_TIMEOUT}:
+        is_starved = deadline is not None and request.queued_at_seconds < deadline <= now_seconds
+        if command.cause in {RejectCause.QUEUE_FULL, RejectCause.QUEUE_TIMEOUT} or is_starved:
             has_room = self.candidates(request) and not self.is_held(request, now_seconds)
             assert not has_room, f"{command}, though there was room"
         self.end(command.request_id)

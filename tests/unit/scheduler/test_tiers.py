@@ -100,6 +100,22 @@ def test_a_flex_request_is_due_early_enough_for_its_own_deadline() -> None:
     assert dispatched(fleet.until(19.0)) == ["f"]
 
 
+def test_a_flex_request_is_served_before_its_patience_ends_however_long_it_may_be_held() -> None:
+    limits = SchedulerLimits(queue_timeout_seconds=20.0, flex_wait_seconds=300.0)
+    fleet = FleetInTime(workers=1, limits=limits)
+    assert dispatched(fleet.arrive("f", tier="flex")) == []
+    assert dispatched(fleet.until(19.0)) == ["f"]
+
+
+def test_a_flex_request_is_due_early_enough_for_a_worker_that_was_parked_meanwhile_to_start() -> None:
+    fleet = FleetInTime(workers=1, limits=SchedulerLimits(min_workers=0), obeys=False)
+    fleet.arrive("d")
+    fleet.finish("d")
+    start_seconds = 45.0  # of an H100, as believed
+    assert dispatched(fleet.arrive("f", tier="flex", deadline=60.0)) == []
+    assert "f" in dispatched(fleet.until(60.0 - start_seconds))
+
+
 @each_policy
 def test_a_deadline_that_has_passed_is_refused_at_once_even_with_room(policy: str) -> None:
     fleet = FleetInTime(workers=1, policy=policy)
