@@ -96,11 +96,15 @@ class Awake:
 
     def park_for_power(self, lane: Lane, now_seconds: float) -> list[WorkerCommand]:
         """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
-        most = lane.awake_workers - max(1, self._limits.min_workers)
-        if most <= 0 or not self._is_enabled or self._is_draining:
+        if not self._is_enabled or self._is_draining:
             return []
-        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
-        return [self._park(worker, now_seconds, "its power is wanted elsewhere") for worker in idle[::-1][:most]]
+        least = max(1, self._limits.min_workers)
+        commands: list[WorkerCommand] = []
+        for worker in reversed(lane.workers):
+            is_idle = worker.running_requests == 0 and worker.can_park and not worker.is_leaving
+            if is_idle and all(one.awake_workers > least for one in self._fleet.lanes_of(worker)):
+                commands.append(self._park(worker, now_seconds, "its power is wanted elsewhere"))
+        return commands
 
     def start_needed(
         self, lanes: Iterable[Lane], now_seconds: float, *, at_risk: str | None = None

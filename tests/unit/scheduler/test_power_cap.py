@@ -8,7 +8,7 @@ from scheduler.events import RequestArrived, RequestCancelled, WorkerReady
 from scheduler.hardware import hardware_class
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
-from tests.unit.scheduler.fleet_in_time import FleetInTime, dispatched, starts
+from tests.unit.scheduler.fleet_in_time import FleetInTime, dispatched, parks, starts
 
 H100 = hardware_class("h100")
 each_policy = pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -100,6 +100,15 @@ def test_a_hold_for_want_of_power_starts_no_worker() -> None:
     commands = fleet.arrive("r1", "r2", "r3", "r4", "r5", "r6")
     assert fleet.core.queued_requests > 0
     assert starts(commands) == []
+
+
+def test_no_worker_is_parked_for_want_of_power_that_another_model_needs_awake() -> None:
+    limits = SchedulerLimits(power_cap_watts=(H100.one_watts + H100.idle_watts + 1.0) / 0.97)
+    for models, is_parked in ((frozenset({"m"}), True), (frozenset({"m", "n"}), False)):
+        fleet = FleetInTime(workers=1, limits=limits)
+        fleet.handle(WorkerReady("w1", models, 8, "h100", can_park=True))
+        assert dispatched(fleet.arrive("r1")) == ["r1"]
+        assert bool(parks(fleet.arrive("r2"))) is is_parked
 
 
 def test_without_a_cap_nobody_is_held_for_it() -> None:
