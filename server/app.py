@@ -55,11 +55,11 @@ def _add_operations(app: FastAPI, parts: AppParts) -> None:
     @app.api_route(
         "/ready",
         methods=["GET", "HEAD"],
-        summary="Ready: at least one worker can serve, and the server is not stopping.",
+        summary="Ready: at least one worker can serve or is parked until it is wanted, and the server is not stopping.",
     )
     async def ready() -> JSONResponse:
         workers = [{"id": m.worker_id, "state": m.supervisor.state.value} for m in parts.roster.members()]
-        is_ready = bool(parts.roster.ready()) and not parts.scheduler.snapshot().is_draining
+        is_ready = any(m.may_serve for m in parts.roster.members()) and not parts.scheduler.is_draining
         return JSONResponse({"ready": is_ready, "workers": workers}, status_code=200 if is_ready else 503)
 
     @app.get("/metrics", summary="Totals for Prometheus.")

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`: what the ready workers serve, in the words of the workers."""
+"""`GET /v1/models` and `/v1/models/{id}`: what the workers serve that are ready or parked, in their own words."""
 
 import json
 from typing import Any
@@ -9,22 +9,22 @@ from server.roster import Roster
 
 
 async def list_models(roster: Roster) -> dict[str, Any]:
-    """The models of all ready workers, each once, with every field its engine gives.
+    """The models of all workers that are ready or parked, each once, with every field its engine gives.
 
     Raises:
-        ApiError: 503 while no worker is ready.
+        ApiError: 503 while there is no such worker.
     """
-    ready = roster.ready()
-    if not ready:
+    serving = [member for member in roster.members() if member.may_serve]
+    if not serving:
         raise no_worker_ready()
     models: dict[str, dict[str, Any]] = {}
-    for member in ready:
-        if member.models <= models.keys() or member.client is None:
+    for member in sorted(serving, key=lambda one: not one.is_ready):
+        if member.models <= models.keys():
             continue
-        listing = await member.client.get_json("/v1/models")
+        listing = await member.client.get_json("/v1/models") if member.is_ready and member.client is not None else None
         if isinstance(listing, dict) and isinstance(listing.get("data"), list):
             member.listing = [model for model in listing["data"] if isinstance(model, dict) and "id" in model]
-        # An engine too busy to answer in time serves what it served before.
+        # An engine that is parked, or too busy to answer in time, serves what it served before.
         for model in member.listing:
             models.setdefault(str(model["id"]), model)
     return {"object": "list", "data": list(models.values())}
@@ -34,7 +34,7 @@ async def find_model(roster: Roster, model_id: str) -> dict[str, Any]:
     """One model by its id.
 
     Raises:
-        ApiError: 404 when no ready worker serves it, 503 while none is ready.
+        ApiError: 404 when no worker that is ready or parked serves it, 503 while there is none.
     """
     listing = await list_models(roster)
     for model in listing["data"]:

@@ -42,6 +42,11 @@ class Member:
     def is_ready(self) -> bool:
         return self.client is not None and self.supervisor.state is WorkerState.READY
 
+    @property
+    def may_serve(self) -> bool:
+        """Whether a request finds it ready, or has it started and waits for that."""
+        return self.is_ready or self.supervisor.is_parked
+
 
 class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.

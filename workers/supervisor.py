@@ -46,7 +46,8 @@ class Supervisor:
     """Runs an engine until cancelled. `tell` receives WorkerReady, WorkerParked and WorkerLost, in order.
 
     `on_ready` is called before WorkerReady is told, so that whoever speaks to the engine is prepared. `hardware` is
-    what WorkerReady says the engine runs on.
+    what WorkerReady says the engine runs on. `is_parked` while nothing but an order is missing for it to serve, and on
+    its way up from there.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Supervisor:
     ) -> None:
         self.engine = engine
         self.state = WorkerState.STOPPED
+        self.is_parked = False
         self.restarts = 0
         self.start_seconds: float | None = None
         self._hardware = hardware
@@ -88,6 +90,7 @@ class Supervisor:
             except EngineStartError as error:
                 if is_first:
                     raise
+                self.is_parked = False
                 logger.error("worker %s did not start: %s", self._worker_id, error)  # noqa: TRY400  # expected
                 self._tell(WorkerLost(self._worker_id, f"it did not start: {error}"))
                 await self._back_off(_RESTART_GRACE_SECONDS)
@@ -176,6 +179,7 @@ class Supervisor:
         self._suspected.clear()
         self._on_ready(ready)
         self.state = WorkerState.READY
+        self.is_parked = False
         self._announce(ready)
         logger.info("worker %s is ready: models=%s metered=%s", self._worker_id, sorted(ready.models), ready.metered)
         cause = await self._until_over(ready)
@@ -243,6 +247,7 @@ class Supervisor:
 
     async def _stay_parked(self) -> None:
         self.state = WorkerState.PARKING
+        self.is_parked = True
         await self.engine.stop(_PARK_GRACE_SECONDS)
         self._orders.parked()
         self.state = WorkerState.PARKED

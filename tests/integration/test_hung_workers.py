@@ -207,3 +207,17 @@ async def test_a_parked_worker_is_gone_and_serves_again_after_its_start() -> Non
         await running.parts.roster.refresh()
         after = dict(running.worker("a").energy.totals())
         assert all(after[key] >= spent[key] for key in spent), "its totals never fall"
+
+
+async def test_a_server_whose_workers_are_all_parked_is_ready_and_tells_its_models() -> None:
+    async with fleet([child("a")]) as running, aiohttp.ClientSession(running.url) as client:
+        async with client.get("/v1/models") as answer:
+            listed = await answer.json()
+        running.worker("a").supervisor.park()
+        await eventually(lambda: running.is_in("a", WorkerState.PARKED))
+        async with client.get("/ready") as answer:
+            assert (answer.status, (await answer.json())["ready"]) == (200, True), (
+                "else nobody would send what wakes it"
+            )
+        async with client.get("/v1/models") as answer:
+            assert (answer.status, await answer.json()) == (200, listed)

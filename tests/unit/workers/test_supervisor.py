@@ -140,6 +140,30 @@ def test_park_stops_the_process_and_unpark_starts_it_again_and_neither_is_a_rest
     play(scene)
 
 
+def test_it_counts_as_parked_until_it_is_ready_again_or_could_not_be_started() -> None:
+    async def scene(at: Scene) -> None:
+        await asyncio.sleep(20)
+        assert not at.supervisor.is_parked, "nobody parked it: it starts"
+        await asyncio.sleep(30)
+        at.supervisor.park()
+        await asyncio.sleep(100)
+        assert at.supervisor.is_parked
+        at.supervisor.unpark()
+        await asyncio.sleep(20)
+        assert at.supervisor.is_parked, "on its way up"
+        await asyncio.sleep(30)
+        assert at.is_in(WorkerState.READY)
+        assert not at.supervisor.is_parked
+        at.supervisor.park()
+        await asyncio.sleep(10)
+        at.engine.starts_fail = 1
+        at.supervisor.unpark()
+        await asyncio.sleep(40.5)
+        assert not at.supervisor.is_parked
+
+    play(scene)
+
+
 def test_unpark_while_it_is_being_parked_starts_it_once_it_is() -> None:
     async def scene(at: Scene) -> None:
         at.engine.stop_takes_seconds = 3.0
