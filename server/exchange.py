@@ -7,7 +7,8 @@ has reached the caller.
 import asyncio
 import logging
 import time
-from typing import Final
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 import aiohttp
 
@@ -44,6 +45,8 @@ from workers.errors import EngineUnreachableError
 from workers.progress import AwaitedAnswer
 
 logger = logging.getLogger("wattline.server")
+
+T = TypeVar("T")
 
 # A request that three engines in a row broke off is more likely at fault than they are.
 _MAX_ATTEMPTS: Final = 3
@@ -82,6 +85,20 @@ class Exchange:
         if self._task is not None:
             self._interruption = error
             self._task.cancel()
+
+    async def prepare(self, coming: Awaitable[T]) -> T:
+        """Wait for what must be known before `serve`.
+
+        Raises:
+            ApiError: it was interrupted meanwhile, and this is the answer.
+        """
+        try:
+            return await coming
+        except asyncio.CancelledError:
+            if self._task is None or self._interruption is None:
+                raise
+            self._task.uncancel()
+            raise self._interruption from None
 
     async def serve(self, scope: Scope, body: bytes, arrival: RequestArrived, send: Send, *, stream: bool) -> None:
         """Serve it to the end.

@@ -125,7 +125,7 @@ class Proxy:
         try:
             tokens = request.prompt.tokens
             if deadline is None or deadline > started:  # one that is past needs no other reason
-                tokens = await self._limits.prompt_tokens(path, model, request, body)
+                tokens = await exchange.prepare(self._limits.prompt_tokens(path, model, request, body))
             arrival = RequestArrived(
                 unique_id,
                 model,
