@@ -64,9 +64,10 @@ def with_tier_asked(body: bytes, name: str | None, tier: str, path: str) -> byte
 
     The key is added at the end: of equal keys JSON readers take the last.
     """
-    if path != _RESPONSES_PATH or name == tier:
+    whole = body.rstrip()
+    if path != _RESPONSES_PATH or name == tier or not whole.endswith(b"}"):
         return body
-    head = body.rstrip()[:-1]
+    head = whole[:-1]
     comma = b"" if head.strip() == b"{" else b","
     return b"".join((head, comma, _KEY, b'"', tier.encode(), b'"}'))
 

@@ -57,6 +57,11 @@ def test_the_responses_api_is_asked_for_the_tier_given(body: bytes, name: str | 
     assert asked == json.loads(body) | {"service_tier": "priority"}
 
 
+@pytest.mark.parametrize("body", [b"", b" ", b"name=value", b"[1]"])
+def test_what_is_no_object_is_left_for_the_engine_to_refuse(body: bytes) -> None:
+    assert with_tier_asked(body, None, "default", "/v1/responses") is body
+
+
 def test_every_other_body_is_passed_on_as_it_came() -> None:
     body = b'{"service_tier":"auto"}'
     assert with_tier_asked(body, "auto", "default", "/v1/chat/completions") is body
