@@ -5,6 +5,7 @@ tokens grows 2.3-fold (ML.ENERGY Benchmark, leaderboard data v3): as long as the
 cheapest where most run already, and dearest on a worker that was idle.
 """
 
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -15,7 +16,8 @@ from scheduler.request import Request
 from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
-# So many workers are looked at from the full end and from the empty end: a decision must not look at a thousand.
+# So many workers are looked at from the full end and from the empty end, and between them as many as a bisection takes:
+# a decision must not look at a thousand.
 _LOOKED_AT: Final = 8
 # What predictions may use up of the targets. The targets are of the slowest of a hundred, predictions of the mean.
 _TTFT_RATIO: Final = 0.5
@@ -56,13 +58,16 @@ class FillBeforeSpill:
         return self._spill(request, pool, now_seconds)
 
     def _spill(self, request: Request, pool: Pool, now_seconds: float) -> Placement:
-        """None of the fullest will do: the emptiest that does, or else the one that is soonest."""
+        """None of the fullest will do: the next that does, or else the one that is soonest."""
+
+        def will_do(worker: Worker) -> bool:
+            is_usable = request.may_use(worker) and worker.model.is_trusted(now_seconds)
+            return is_usable and self._meets_targets(worker, request, pool.margin.ratio, now_seconds)
+
         emptiest = [worker for worker in islice(pool.emptiest(), _LOOKED_AT) if request.may_use(worker)]
-        for worker in emptiest:
-            if worker.model.is_trusted(now_seconds) and self._meets_targets(
-                worker, request, pool.margin.ratio, now_seconds
-            ):
-                return Placement(worker.worker_id, "spills")
+        found = _next_fullest(pool, will_do) or next((worker for worker in emptiest if will_do(worker)), None)
+        if found is not None:
+            return Placement(found.worker_id, "spills")
         if not emptiest:  # it failed on all of these; somewhere in the pool is one it may use
             emptiest = [next(worker for worker in pool.emptiest() if request.may_use(worker))]
         soonest = min(emptiest, key=lambda one: one.first_token_seconds(request.prompt_tokens, now_seconds))
@@ -74,11 +79,19 @@ class FillBeforeSpill:
         for worker in fullest:
             if worker.running_requests == 0:
                 if pool.waiting_requests < _FLEX_BATCH or pool.running_requests > 0:
-                    break
+                    return Hold("flex_waits")
                 return Placement(worker.worker_id, "flex_forms")
             if self._has_slack(worker, request, now_seconds):
                 return Placement(worker.worker_id, "flex_joins")
-        return Hold("flex_waits")
+
+        def is_idle_or_joined(worker: Worker) -> bool:
+            is_usable = request.may_use(worker) and worker.model.is_trusted(now_seconds)
+            return worker.running_requests == 0 or (is_usable and self._has_slack(worker, request, now_seconds))
+
+        found = _next_fullest(pool, is_idle_or_joined)
+        if found is None or found.running_requests == 0:
+            return Hold("flex_waits")
+        return Placement(found.worker_id, "flex_joins")
 
     def _meets_targets(self, worker: Worker, request: Request, margin: float, now_seconds: float) -> bool:
         model, running = worker.model, worker.running_requests
@@ -101,3 +114,19 @@ class FillBeforeSpill:
             and worker.token_seconds(now_seconds) <= self._flex_tpot_seconds
             and worker.first_token_seconds(request.prompt_tokens, now_seconds) <= self._flex_ttft_seconds
         )
+
+
+def _next_fullest(pool: Pool, will_do: Callable[[Worker], bool]) -> Worker | None:
+    """The fullest that will do beyond those that were looked at, or None; O(log n) looks.
+
+    A bisection, which takes it that where one will do an emptier one will too. It may miss one where that is wrong.
+    """
+    found, low, high = None, _LOOKED_AT - 1, len(pool)
+    while high - low > 1:
+        middle = (low + high) // 2
+        worker = pool.nth_fullest(middle)
+        if will_do(worker):
+            found, high = worker, middle
+        else:
+            low = middle
+    return found

@@ -61,6 +61,10 @@ class Pool:
         """The largest share taken first; of equals the first that became ready."""
         return (self._workers[number] for _, number in reversed(self._by_taken))
 
+    def nth_fullest(self, index: int) -> Worker:
+        """The one at that place in the order of `fullest`, from 0."""
+        return self._workers[self._by_taken[-1 - index][1]]
+
     def emptiest(self) -> Iterator[Worker]:
         """The least share taken first; of equals the first that became ready."""
         start = 0

@@ -82,6 +82,22 @@ def test_where_none_of_the_fullest_will_do_it_spills_to_the_emptiest() -> None:
     assert chosen(pool, targets=LatencyTargets(1.0, steps(201) * 1.01)) == Placement("x", "spills")
 
 
+def test_in_a_large_fleet_the_next_fullest_is_filled_too_and_the_emptiest_stay_empty() -> None:
+    crowded = [Load(f"a{number:02}", 200, 256) for number in range(2 * energy_policy._LOOKED_AT)]
+    empty = [Load(f"c{number:02}", 0, 256) for number in range(5 * energy_policy._LOOKED_AT)]
+    pool = pool_of([*crowded, Load("b0", 40, 256), Load("b1", 30, 256), *empty])
+    assert chosen(pool, targets=LatencyTargets(1.0, steps(201) * 1.01)) == Placement("b0", "spills")
+
+
+def test_in_a_large_fleet_flex_joins_the_next_fullest_and_opens_none() -> None:
+    crowded = [Load(f"a{number:02}", 200, 256) for number in range(2 * energy_policy._LOOKED_AT)]
+    empty = [Load(f"c{number:02}", 0, 256) for number in range(5 * energy_policy._LOOKED_AT)]
+    targets = LatencyTargets(1.0, steps(201) * 1.01)
+    pool = pool_of([*crowded, Load("b0", 40, 256), *empty])
+    assert chosen(pool, PATIENT, targets) == Placement("b0", "flex_joins")
+    assert chosen(pool_of([*crowded, *empty]), PATIENT, targets) == Hold("flex_waits")
+
+
 def test_where_no_worker_meets_the_targets_it_goes_where_its_first_token_comes_soonest() -> None:
     pool = pool_of([Load("w0", 30, 64), Load("w1", 30, 64), Load("w2", 31, 64)])
     for number, backlog_seconds in enumerate((9.0, 5.0, 7.0)):
