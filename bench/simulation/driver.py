@@ -22,7 +22,7 @@ from scheduler.commands import Command, Dispatch, Notice, Park, Reject, Start
 from scheduler.core import Scheduler
 from scheduler.events import DrainStarted, Event, RequestArrived, RequestFinished, WorkerParked
 
-_BYTES_PER_PROMPT_TOKEN = 4  # of English text; the scheduler's own estimate of the tokens is part of what is tried
+_BYTES_PER_PROMPT_TOKEN = 4  # as in English text, and as the scheduler believes: it estimates every prompt rightly
 _SAMPLES = 288  # every five minutes of a day
 _LEAST_SAMPLE_SECONDS = 1.0
 # A timer of the real driver fires no finer than this either; keeps a wake-up that is due at once from stopping time.
