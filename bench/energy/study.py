@@ -1,0 +1,134 @@
+"""The whole benchmark: rounds in which each policy gets a fresh server and the same requests, in turn."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from bench.children import PROJECT_FOLDER, ChildFailedError
+from bench.energy.arrivals import plan
+from bench.energy.figures import RunFigures, figures_of, median_of
+from bench.energy.measurement import measure
+from bench.energy.server_under_test import ServerSettings, server_under_test
+from scheduler.targets import LatencyTargets
+
+FETCHED_MODEL: Final = "smollm2"
+_FETCH_SECONDS: Final = 600.0
+_MEDIANS: Final = (
+    "cpu_seconds_per_token",
+    "joules_per_token",
+    "ttft_p50_seconds",
+    "ttft_p99_seconds",
+    "tpot_p50_seconds",
+    "tpot_p99_seconds",
+    "ttft_attainment_ratio",
+    "tpot_attainment_ratio",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StudySettings:
+    """One benchmark. Each request is given up `request_seconds` after it was sent."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    policies: tuple[str, ...] = ("round-robin", "energy")
+    rounds: int = 3
+    requests: int = 120
+    requests_per_second: float = 1.6
+    most_output_tokens: int = 64
+    seed: int = 1
+    request_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """All runs, in the order in which they were made."""
+
+    settings: StudySettings
+    runs: tuple[RunFigures, ...]
+
+    def of(self, policy: str) -> tuple[RunFigures, ...]:
+        return tuple(run for run in self.runs if run.policy == policy)
+
+    def median(self, policy: str, figure: str) -> float | None:
+        """The median over the rounds of one of the figures of a run."""
+        return median_of(getattr(run, figure) for run in self.of(policy))
+
+    def ratio(self, policy: str, over: str, figure: str) -> float | None:
+        """A policy's median over another's."""
+        one, other = self.median(policy, figure), self.median(over, figure)
+        return one / other if one is not None and other else None
+
+    def round_ratios(self, policy: str, over: str, figure: str) -> tuple[float | None, ...]:
+        """The same for each round by itself."""
+        pairs = zip(self.of(policy), self.of(over), strict=True)
+        figures = [(getattr(one, figure), getattr(other, figure)) for one, other in pairs]
+        return tuple(one / other if one is not None and other else None for one, other in figures)
+
+    def as_json(self) -> dict[str, Any]:
+        """One object for programs."""
+        base, *others = self.settings.policies
+        return {
+            "settings": asdict(self.settings),
+            "cores": os.cpu_count(),
+            "runs": [asdict(run) for run in self.runs],
+            "medians": {
+                policy: {name: self.median(policy, name) for name in _MEDIANS} for policy in self.settings.policies
+            },
+            f"ratios_to_{base}": {
+                policy: {
+                    name: {
+                        "of_medians": self.ratio(policy, base, name),
+                        "by_round": self.round_ratios(policy, base, name),
+                    }
+                    for name in ("cpu_seconds_per_token", "joules_per_token")
+                }
+                for policy in others
+            },
+        }
+
+
+def run(settings: StudySettings, say: Callable[[str], None]) -> StudyResult:
+    """Makes every run. Its servers end before it returns or raises; `say` is told how far it has come.
+
+    Every other round begins with the other end of the list, so that a drift of the machine favours no policy.
+
+    Raises:
+        ChildFailedError: a server did not start or does not answer.
+    """
+    _prepare(settings.server.model)
+    runs: list[RunFigures] = []
+    for number in range(1, settings.rounds + 1):
+        for policy in settings.policies if number % 2 else reversed(settings.policies):
+            say(f"round {number} of {settings.rounds}: {policy}")
+            runs.append(_run_once(settings, policy, number))
+    return StudyResult(settings, tuple(runs))
+
+
+def _run_once(settings: StudySettings, policy: str, number: int) -> RunFigures:
+    planned = plan(settings.requests, settings.requests_per_second, settings.most_output_tokens, settings.seed)
+    targets = LatencyTargets(settings.server.slo_ttft_seconds, settings.server.slo_tpot_seconds)
+    with server_under_test(settings.server, policy) as server:
+        seen = asyncio.run(measure(server, planned, settings.request_seconds))
+    return figures_of(policy, number, seen, targets)
+
+
+def _prepare(model: str) -> None:
+    """Fetches and converts the default model, once, so that no run's start-up waits for it."""
+    if model != FETCHED_MODEL:
+        return
+    command = [sys.executable, "-m", "server", "model", "fetch", model]
+    try:
+        subprocess.run(
+            command,
+            cwd=PROJECT_FOLDER,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=_FETCH_SECONDS,
+            check=True,
+        )
+    except subprocess.SubprocessError as error:
+        raise ChildFailedError(f"the model {model} could not be fetched: {error}") from error
