@@ -6,13 +6,18 @@ nothing (an open loop), so that a slow policy cannot thin out its own load.
 
 import math
 import random
+import re
 from dataclasses import dataclass
 from typing import Final
 
 # Ordinary words that tokenizers of English know whole. Each prompt is a random sequence of them, so that prompts share
 # no beginning but the chat template: an engine's prefix cache must not favour the policy that sends all to one engine.
 _WORDS: Final = tuple(
-    ["river", "stone", "garden", "window", "letter", "winter", "music", "market", "silver", "engine", "harbour", "teacher", "forest", "candle", "mirror", "bridge", "summer", "planet", "coffee", "story", "paper", "mountain", "kitchen", "signal", "island", "thunder", "orange", "village", "morning", "shadow"]
+    re.findall(
+        r"\w+",
+        """river stone garden window letter winter music market silver engine harbour teacher forest candle mirror bridge
+        summer planet coffee story paper mountain kitchen signal island thunder orange village morning shadow""",
+    )
 )
 _FEWEST_PROMPT_WORDS: Final = 10
 _MOST_PROMPT_WORDS: Final = 100
