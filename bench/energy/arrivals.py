@@ -6,18 +6,14 @@ nothing (an open loop), so that a slow policy cannot thin out its own load.
 
 import math
 import random
-import re
 from dataclasses import dataclass
 from typing import Final
 
 # Ordinary words that tokenizers of English know whole. Each prompt is a random sequence of them, so that prompts share
 # no beginning but the chat template: an engine's prefix cache must not favour the policy that sends all to one engine.
-_WORDS: Final = tuple(
-    re.findall(
-        r"\w+",
-        """river stone garden window letter winter music market silver engine harbour teacher forest candle mirror bridge
-        summer planet coffee story paper mountain kitchen signal island thunder orange village morning shadow""",
-    )
+_WORDS: Final = (
+    "river stone garden window letter winter music market silver engine harbour teacher forest candle mirror bridge "
+    "summer planet coffee story paper mountain kitchen signal island thunder orange village morning shadow"
 )
 _FEWEST_PROMPT_WORDS: Final = 10
 _MOST_PROMPT_WORDS: Final = 100
@@ -41,12 +37,13 @@ def plan(requests: int, requests_per_second: float, most_output_tokens: int, see
     `most_output_tokens`, uniformly.
     """
     chance = random.Random(seed)
+    vocabulary = _WORDS.split()
     planned = []
     at_seconds = 0.0
     for _ in range(requests):
         words = round(math.exp(chance.uniform(math.log(_FEWEST_PROMPT_WORDS), math.log(_MOST_PROMPT_WORDS))))
         fewest = math.ceil(most_output_tokens * _SHORTEST_ANSWER_RATIO)
         output_tokens = chance.randint(fewest, most_output_tokens)
-        planned.append(PlannedRequest(at_seconds, " ".join(chance.choices(_WORDS, k=words)), output_tokens))
+        planned.append(PlannedRequest(at_seconds, " ".join(chance.choices(vocabulary, k=words)), output_tokens))
         at_seconds += chance.expovariate(requests_per_second)
     return tuple(planned)

@@ -11,6 +11,8 @@ from bench.children import ChildFailedError, ended_by_sigterm
 from bench.energy.report import format_study
 from bench.energy.server_under_test import ServerSettings
 from bench.energy.study import StudySettings, run
+from metering.choice import check_meter_setting
+from metering.errors import MeterSettingError
 from scheduler.policy import POLICIES
 
 _USAGE_ERROR: Final = 2
@@ -63,6 +65,10 @@ def _read(arguments: Sequence[str] | None) -> tuple[StudySettings, bool]:
         parser.error(f"--workers is {given.workers}, expected 1 to {_MOST_WORKERS}")
     if not 0 <= given.min_workers <= given.workers:
         parser.error(f"--min-workers is {given.min_workers}, expected 0 to the number of workers, {given.workers}")
+    try:
+        check_meter_setting(given.meter)
+    except MeterSettingError as error:
+        parser.error(f"--meter: {error}")
     server = ServerSettings(
         model=given.model,
         workers=given.workers,

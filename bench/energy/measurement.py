@@ -19,15 +19,15 @@ from bench.energy.open_load import Answer, Target, drive
 from bench.energy.scrape import Scrape
 from bench.energy.server_under_test import ServerUnderTest
 
+# vLLM's processes wait for work in a busy loop for a second after the last before they sleep.
+SETTLE_SECONDS: Final = 2.0
+BASELINE_SECONDS: Final = 3.0
 _SAMPLE_SECONDS: Final = 0.5
 _SCRAPE_SECONDS: Final = 10.0
 _WARM_UP_REQUESTS: Final = 4
 _WARM_UP_RATE: Final = 4.0
 _WARM_UP_TOKENS: Final = 24
 _WARM_UP_SEED: Final = 0  # its prompts are its own; vLLM remembers prompts
-# vLLM's processes wait for work in a busy loop for a second after the last before they sleep.
-_SETTLE_SECONDS: Final = 2.0
-_BASELINE_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,24 @@ class Measurement:
 
 
 async def measure(
-    server: ServerUnderTest, planned: Sequence[PlannedRequest], request_seconds: float, *, baseline: bool = True
+    server: ServerUnderTest,
+    planned: Sequence[PlannedRequest],
+    request_seconds: float,
+    settle_seconds: float = SETTLE_SECONDS,
+    baseline_seconds: float = BASELINE_SECONDS,
 ) -> Measurement:
     """Warms the engines up, each by itself, and measures the planned requests sent to the front end.
+
+    Between the two it leaves the engines alone for `settle_seconds`, then sees for `baseline_seconds` how idle they
+    are.
 
     Raises:
         ChildFailedError: the server, or an engine at the warm-up, does not answer.
     """
     cpu = CpuWatch(server.pid)
     await _warm_up(server, request_seconds)
-    idle_cores = await _idle_cores(cpu) if baseline else 0.0
+    await asyncio.sleep(settle_seconds)
+    idle_cores = await _idle_cores(cpu, baseline_seconds)
     async with aiohttp.ClientSession(server.url) as session:
         first, cpu_before = await _scrape(session), cpu.read()
         started_at_seconds = time.perf_counter()
@@ -76,12 +84,11 @@ async def _warm_up(server: ServerUnderTest, request_seconds: float) -> None:
         for answer in answers:
             if answer.error is not None:
                 raise ChildFailedError(f"an engine failed at the warm-up: {answer.error}")
-    await asyncio.sleep(_SETTLE_SECONDS)
 
 
-async def _idle_cores(cpu: CpuWatch) -> float:
+async def _idle_cores(cpu: CpuWatch, seconds: float) -> float:
     before, started_at_seconds = cpu.read(), time.perf_counter()
-    await asyncio.sleep(_BASELINE_SECONDS)
+    await asyncio.sleep(seconds)
     return (cpu.read() - before).engines / (time.perf_counter() - started_at_seconds)
 
 
