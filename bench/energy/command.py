@@ -50,14 +50,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _read(arguments: Sequence[str] | None) -> tuple[StudySettings, bool]:
     parser = _parser()
     given = parser.parse_args(arguments)
-    policies = tuple(dict.fromkeys(given.policies.split(",")))
-    for policy in policies:
+    _check(parser, given)
+    server = ServerSettings(
+        model=given.model,
+        workers=given.workers,
+        min_workers=given.min_workers,
+        meter=given.meter,
+        slo_ttft_seconds=given.slo_ttft_seconds,
+        slo_tpot_seconds=given.slo_tpot_seconds,
+    )
+    settings = StudySettings(
+        server=server,
+        policies=_policies(given),
+        rounds=_QUICK_ROUNDS if given.quick else given.rounds,
+        requests=_QUICK_REQUESTS if given.quick else given.requests,
+        requests_per_second=given.rate,
+        most_output_tokens=given.max_tokens,
+        seed=given.seed,
+        request_seconds=given.request_seconds,
+        most_other_cores=given.most_other_cores,
+        repeats=0 if given.quick else given.repeats,
+        quiet_wait_seconds=0 if given.quick else StudySettings().quiet_wait_seconds,
+    )
+    return settings, given.json
+
+
+def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Ends the program with one line where an argument makes no sense."""
+    for policy in _policies(given):
         if policy not in POLICIES:
             parser.error(f"--policies: {policy!r} is none of {', '.join(POLICIES)}")
     for option in ("rounds", "requests", "max_tokens"):
         if getattr(given, option) < 1:
             parser.error(f"--{option.replace('_', '-')} is {getattr(given, option)}, expected at least 1")
-    for option in ("rate", "slo_ttft_seconds", "slo_tpot_seconds", "request_seconds"):
+    if given.repeats < 0:
+        parser.error(f"--repeats is {given.repeats}, expected at least 0")
+    for option in ("most_other_cores", "rate", "slo_ttft_seconds", "slo_tpot_seconds", "request_seconds"):
         value = getattr(given, option)
         if not (math.isfinite(value) and value > 0):
             parser.error(f"--{option.replace('_', '-')} is {value}, expected a finite number above 0")
@@ -69,25 +97,10 @@ def _read(arguments: Sequence[str] | None) -> tuple[StudySettings, bool]:
         check_meter_setting(given.meter)
     except MeterSettingError as error:
         parser.error(f"--meter: {error}")
-    server = ServerSettings(
-        model=given.model,
-        workers=given.workers,
-        min_workers=given.min_workers,
-        meter=given.meter,
-        slo_ttft_seconds=given.slo_ttft_seconds,
-        slo_tpot_seconds=given.slo_tpot_seconds,
-    )
-    settings = StudySettings(
-        server=server,
-        policies=policies,
-        rounds=_QUICK_ROUNDS if given.quick else given.rounds,
-        requests=_QUICK_REQUESTS if given.quick else given.requests,
-        requests_per_second=given.rate,
-        most_output_tokens=given.max_tokens,
-        seed=given.seed,
-        request_seconds=given.request_seconds,
-    )
-    return settings, given.json
+
+
+def _policies(given: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(given.policies.split(",")))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--slo-ttft-seconds", type=float, default=server.slo_ttft_seconds, help="target [5]")
     parser.add_argument("--slo-tpot-seconds", type=float, default=server.slo_tpot_seconds, help="target [0.5]")
     parser.add_argument("--request-seconds", type=float, default=study.request_seconds, help="until given up [120]")
+    parser.add_argument(
+        "--most-other-cores",
+        type=float,
+        default=study.most_other_cores,
+        metavar="N",
+        help=f"that all else may keep busy, or the run is disturbed [{study.most_other_cores}]",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=study.repeats, help=f"of a run that was disturbed, at most [{study.repeats}]"
+    )
     parser.add_argument("--meter", default=server.meter, help="as of wattline serve [auto]")
     parser.add_argument(
         "--quick", action="store_true", help=f"{_QUICK_ROUNDS} round of {_QUICK_REQUESTS} requests: a look, no proof"

@@ -71,13 +71,14 @@ class CpuWatch:
         return CpuSeconds(
             sum(self._engine_ticks.values()) / _CLOCK_TICKS_PER_SECOND,
             self._front_end_ticks / _CLOCK_TICKS_PER_SECOND,
-            self._machine_ticks() / _CLOCK_TICKS_PER_SECOND,
+            machine_cpu_seconds(self._proc),
         )
 
-    def _machine_ticks(self) -> int:
-        """All that is not idle, by the first line of proc_stat(5); guests' time is within that of users."""
-        fields = (self._proc / "stat").read_text().partition("\n")[0].split()[1:]
-        return sum(int(fields[index]) for index in _BUSY_FIELDS)
+
+def machine_cpu_seconds(proc: Path = Path("/proc")) -> float:
+    """All that is not idle so far, by the first line of proc_stat(5); guests' time is within that of users."""
+    fields = (proc / "stat").read_text().partition("\n")[0].split()[1:]
+    return sum(int(fields[index]) for index in _BUSY_FIELDS) / _CLOCK_TICKS_PER_SECOND
 
 
 def engine_sockets(front_end_pid: int, proc: Path = Path("/proc")) -> list[Path]:

@@ -18,7 +18,7 @@ def format_study(result: StudyResult) -> str:
         _load_line(settings),
         "",
         _HEAD,
-        *(_run_line(run) for run in result.runs),
+        *(_run_line(run) + (" disturbed" if result.is_disturbed(run) else "") for run in result.runs),
         *(_median_line(result, policy) for policy in settings.policies),
         "",
         *(_where_line(run) for run in result.runs),
@@ -94,6 +94,13 @@ def _comparison(result: StudyResult) -> list[str]:
                 f"{policy} over {base}, {name} per output token, medians: {ratio:.3f} ({1 - ratio:.0%} fewer); "
                 f"by round: {by_round}"
             )
+    if any(map(result.is_disturbed, result.runs)):
+        lines.append(
+            "disturbed: so much else ran that the engines did not get their cores. Slowed down, they batch more under "
+            "any policy, and the comparison is not of the load that was asked for"
+        )
+    if result.discarded:
+        lines.append(f"{len(result.discarded)} disturbed runs were made again")
     lines.append(
         "CPU: user and system time of the engines' processes alone; running: mean sequences in each engine; "
         "others: cores kept busy by all else on this machine, the load client included"
