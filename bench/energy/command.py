@@ -19,6 +19,8 @@ _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
 _QUICK_ROUNDS: Final = 1
 _QUICK_REQUESTS: Final = 24
+_LEAST: Final = {"rounds": 1, "requests": 1, "max_tokens": 1, "repeats": 0}
+_ABOVE_0: Final = ("rate", "most_other_cores", "slo_ttft_seconds", "slo_tpot_seconds", "request_seconds")
 _MOST_WORKERS: Final = 64  # far beyond the cores of one machine that this is meant for; a slip of the finger
 
 
@@ -80,15 +82,12 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
     for policy in _policies(given):
         if policy not in POLICIES:
             parser.error(f"--policies: {policy!r} is none of {', '.join(POLICIES)}")
-    for option in ("rounds", "requests", "max_tokens"):
-        if getattr(given, option) < 1:
-            parser.error(f"--{option.replace('_', '-')} is {getattr(given, option)}, expected at least 1")
-    if given.repeats < 0:
-        parser.error(f"--repeats is {given.repeats}, expected at least 0")
-    for option in ("most_other_cores", "rate", "slo_ttft_seconds", "slo_tpot_seconds", "request_seconds"):
-        value = getattr(given, option)
-        if not (math.isfinite(value) and value > 0):
-            parser.error(f"--{option.replace('_', '-')} is {value}, expected a finite number above 0")
+    for option, least in _LEAST.items():
+        if (count := getattr(given, option)) < least:
+            parser.error(f"{_flag(option)} is {count}, expected at least {least}")
+    for option in _ABOVE_0:
+        if not 0 < (value := getattr(given, option)) < math.inf:  # written so that NaN fails too
+            parser.error(f"{_flag(option)} is {value}, expected a finite number above 0")
     if not 1 <= given.workers <= _MOST_WORKERS:
         parser.error(f"--workers is {given.workers}, expected 1 to {_MOST_WORKERS}")
     if not 0 <= given.min_workers <= given.workers:
@@ -97,6 +96,10 @@ def _check(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
         check_meter_setting(given.meter)
     except MeterSettingError as error:
         parser.error(f"--meter: {error}")
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _policies(given: argparse.Namespace) -> tuple[str, ...]:

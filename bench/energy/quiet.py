@@ -1,6 +1,7 @@
 """Waits for a machine on which little else runs.
 
-Engines that get less of their cores fall behind, and batch more under any policy: a disturbed run compares another load.
+Engines that get less of their cores fall behind, and batch more under any policy: the comparison is then of another
+load.
 """
 
 import time

@@ -62,6 +62,8 @@ def test_the_object_for_programs_holds_every_run_and_what_follows() -> None:
         (["--max-tokens", "-1"], "--max-tokens is -1, expected at least 1"),
         (["--rate", "nan"], "--rate is nan, expected a finite number above 0"),
         (["--slo-ttft-seconds", "0"], "--slo-ttft-seconds is 0.0, expected a finite number above 0"),
+        (["--repeats", "-1"], "--repeats is -1, expected at least 0"),
+        (["--most-other-cores", "inf"], "--most-other-cores is inf, expected a finite number above 0"),
         (["--workers", "0"], "--workers is 0, expected 1 to 64"),
         (["--min-workers", "3"], "--min-workers is 3, expected 0 to the number of workers, 2"),
         (["--seed", "one"], "argument --seed: invalid int value: 'one'"),
@@ -79,3 +81,12 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
     assert (ended.value.code, out) == (2, "")
     assert line.startswith("wattline: error: ")
     assert complaint in line
+
+
+def test_a_run_beside_which_too_much_else_ran_is_called_disturbed() -> None:
+    settings = StudySettings(policies=("energy",), rounds=1, most_other_cores=0.2)
+    text = format_study(StudyResult(settings, (figures(),), (figures(),)))
+    (line,) = [line for line in text.splitlines() if line.startswith("energy 1 ")]
+    assert line.endswith("0.30 disturbed")
+    assert "1 disturbed runs were made again" in text
+    assert "disturbed" not in format_study(study())
