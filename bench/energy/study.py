@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from bench.children import PROJECT_FOLDER, ChildFailedError
@@ -120,29 +121,28 @@ def run(settings: StudySettings, say: Callable[[str], None]) -> StudyResult:
     for number in range(1, settings.rounds + 1):
         for policy in settings.policies if number % 2 else reversed(settings.policies):
             say(f"round {number} of {settings.rounds}: {policy}")
-            *disturbed, counted = _undisturbed(settings, policy, number, say)
+            attempt = partial(_run_once, settings, policy, number)
+            *disturbed, counted = until_undisturbed(attempt, settings.most_other_cores, settings.repeats)
             discarded += disturbed
             runs.append(counted)
     return StudyResult(settings, tuple(runs), tuple(discarded))
 
 
-def _undisturbed(settings: StudySettings, policy: str, number: int, say: Callable[[str], None]) -> list[RunFigures]:
+def until_undisturbed(attempt: Callable[[], RunFigures], most_other_cores: float, repeats: int) -> list[RunFigures]:
     """The attempts at one run, the one that counts last: the first undisturbed, or else the least disturbed.
 
     Which one counts is decided by what else ran on the machine, never by what came out.
     """
     attempts: list[RunFigures] = []
-    for _ in range(1 + settings.repeats):
-        wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
-        attempts.append(_run_once(settings, policy, number))
-        other_cores = attempts[-1].other_cores
-        if other_cores <= settings.most_other_cores:
+    for _ in range(1 + repeats):
+        attempts.append(attempt())
+        if attempts[-1].other_cores <= most_other_cores:
             return attempts
-        say(f"  disturbed: all else kept {other_cores:.2f} cores busy")
     return sorted(attempts, key=lambda one: one.other_cores, reverse=True)
 
 
 def _run_once(settings: StudySettings, policy: str, number: int) -> RunFigures:
+    wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
     planned = plan(settings.requests, settings.requests_per_second, settings.most_output_tokens, settings.seed)
     targets = LatencyTargets(settings.server.slo_ttft_seconds, settings.server.slo_tpot_seconds)
     with server_under_test(settings.server, policy) as server:
