@@ -46,6 +46,20 @@ class Measurement:
     samples: tuple[Scrape, ...]
 
 
+async def warm_up(server: ServerUnderTest, request_seconds: float) -> None:
+    """Some requests to each engine's own socket, so that no policy chooses which engine gets to be warm.
+
+    Raises:
+        ChildFailedError: an engine does not answer.
+    """
+    planned = plan(_WARM_UP_REQUESTS, _WARM_UP_RATE, _WARM_UP_TOKENS, _WARM_UP_SEED)
+    for socket_path in server.engine_sockets():
+        answers = await drive(Target("http://engine", server.model, socket_path), planned, request_seconds)
+        for answer in answers:
+            if answer.error is not None:
+                raise ChildFailedError(f"an engine failed at the warm-up: {answer.error}")
+
+
 async def measure(
     server: ServerUnderTest,
     planned: Sequence[PlannedRequest],
@@ -53,16 +67,14 @@ async def measure(
     settle_seconds: float = SETTLE_SECONDS,
     baseline_seconds: float = BASELINE_SECONDS,
 ) -> Measurement:
-    """Warms the engines up, each by itself, and measures the planned requests sent to the front end.
+    """Measures the planned requests sent to the front end, of a server to which nobody else sends any.
 
-    Between the two it leaves the engines alone for `settle_seconds`, then sees for `baseline_seconds` how idle they
-    are.
+    Before, it leaves the engines alone for `settle_seconds`, then sees for `baseline_seconds` how idle they are.
 
     Raises:
-        ChildFailedError: the server, or an engine at the warm-up, does not answer.
+        ChildFailedError: the server does not answer.
     """
     cpu = CpuWatch(server.pid)
-    await _warm_up(server, request_seconds)
     await asyncio.sleep(settle_seconds)
     idle_cores = await _idle_cores(cpu, baseline_seconds)
     async with aiohttp.ClientSession(server.url) as session:
@@ -74,16 +86,6 @@ async def measure(
             cpu_seconds = cpu.read() - cpu_before
         last = await _scrape(session)
     return Measurement(answers, window_seconds, cpu_seconds, idle_cores, first, last, tuple(samples))
-
-
-async def _warm_up(server: ServerUnderTest, request_seconds: float) -> None:
-    """Some requests to each engine's own socket, so that no policy chooses which engine gets to be warm."""
-    planned = plan(_WARM_UP_REQUESTS, _WARM_UP_RATE, _WARM_UP_TOKENS, _WARM_UP_SEED)
-    for socket_path in server.engine_sockets():
-        answers = await drive(Target("http://engine", server.model, socket_path), planned, request_seconds)
-        for answer in answers:
-            if answer.error is not None:
-                raise ChildFailedError(f"an engine failed at the warm-up: {answer.error}")
 
 
 async def _idle_cores(cpu: CpuWatch, seconds: float) -> float:

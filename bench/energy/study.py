@@ -6,13 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from bench.children import PROJECT_FOLDER, ChildFailedError
 from bench.energy.arrivals import plan
 from bench.energy.figures import RunFigures, figures_of, median_of
-from bench.energy.measurement import measure
+from bench.energy.measurement import measure, warm_up
 from bench.energy.quiet import wait_for_quiet
 from bench.energy.server_under_test import ServerSettings, server_under_test
 from scheduler.targets import LatencyTargets
@@ -36,7 +35,8 @@ class StudySettings:
     """One benchmark. Each request is given up `request_seconds` after it was sent.
 
     A run is disturbed where all else on the machine, the load client included, kept more than `most_other_cores` busy.
-    It is made again up to `repeats` times; before each, a quiet machine is waited for, at most `quiet_wait_seconds`.
+    It is made again on the same server up to `repeats` times; before each attempt a quiet machine is waited for, at
+    most `quiet_wait_seconds`.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -48,8 +48,8 @@ class StudySettings:
     seed: int = 1
     request_seconds: float = 120.0
     most_other_cores: float = 0.4
-    repeats: int = 2
-    quiet_wait_seconds: float = 120.0
+    repeats: int = 3
+    quiet_wait_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,7 @@ def run(settings: StudySettings, say: Callable[[str], None]) -> StudyResult:
     for number in range(1, settings.rounds + 1):
         for policy in settings.policies if number % 2 else reversed(settings.policies):
             say(f"round {number} of {settings.rounds}: {policy}")
-            attempt = partial(_run_once, settings, policy, number)
-            *disturbed, counted = until_undisturbed(attempt, settings.most_other_cores, settings.repeats)
+            *disturbed, counted = _run(settings, policy, number)
             discarded += disturbed
             runs.append(counted)
     return StudyResult(settings, tuple(runs), tuple(discarded))
@@ -141,13 +140,19 @@ def until_undisturbed(attempt: Callable[[], RunFigures], most_other_cores: float
     return sorted(attempts, key=lambda one: one.other_cores, reverse=True)
 
 
-def _run_once(settings: StudySettings, policy: str, number: int) -> RunFigures:
-    wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
+def _run(settings: StudySettings, policy: str, number: int) -> list[RunFigures]:
+    """One run on a server of its own, as often as it takes; the attempt that counts is the last."""
     planned = plan(settings.requests, settings.requests_per_second, settings.most_output_tokens, settings.seed)
     targets = LatencyTargets(settings.server.slo_ttft_seconds, settings.server.slo_tpot_seconds)
     with server_under_test(settings.server, policy) as server:
-        seen = asyncio.run(measure(server, planned, settings.request_seconds))
-    return figures_of(policy, number, seen, targets)
+        asyncio.run(warm_up(server, settings.request_seconds))
+
+        def attempt() -> RunFigures:
+            wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
+            seen = asyncio.run(measure(server, planned, settings.request_seconds))
+            return figures_of(policy, number, seen, targets)
+
+        return until_undisturbed(attempt, settings.most_other_cores, settings.repeats)
 
 
 def _prepare(model: str) -> None:
