@@ -121,7 +121,7 @@ def run(settings: StudySettings, say: Callable[[str], None]) -> StudyResult:
     for number in range(1, settings.rounds + 1):
         for policy in settings.policies if number % 2 else reversed(settings.policies):
             say(f"round {number} of {settings.rounds}: {policy}")
-            *disturbed, counted = _run(settings, policy, number)
+            *disturbed, counted = _run(settings, policy, number, say)
             discarded += disturbed
             runs.append(counted)
     return StudyResult(settings, tuple(runs), tuple(discarded))
@@ -140,7 +140,7 @@ def until_undisturbed(attempt: Callable[[], RunFigures], most_other_cores: float
     return sorted(attempts, key=lambda one: one.other_cores, reverse=True)
 
 
-def _run(settings: StudySettings, policy: str, number: int) -> list[RunFigures]:
+def _run(settings: StudySettings, policy: str, number: int, say: Callable[[str], None]) -> list[RunFigures]:
     """One run on a server of its own, as often as it takes; the attempt that counts is the last."""
     planned = plan(settings.requests, settings.requests_per_second, settings.most_output_tokens, settings.seed)
     targets = LatencyTargets(settings.server.slo_ttft_seconds, settings.server.slo_tpot_seconds)
@@ -150,7 +150,9 @@ def _run(settings: StudySettings, policy: str, number: int) -> list[RunFigures]:
         def attempt() -> RunFigures:
             wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
             seen = asyncio.run(measure(server, planned, settings.request_seconds))
-            return figures_of(policy, number, seen, targets)
+            made = figures_of(policy, number, seen, targets)
+            say(f"  {made.window_seconds:.0f} s, all else kept {made.other_cores:.2f} cores busy")
+            return made
 
         return until_undisturbed(attempt, settings.most_other_cores, settings.repeats)
 
