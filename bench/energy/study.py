@@ -151,7 +151,8 @@ def _run(settings: StudySettings, policy: str, number: int, say: Callable[[str],
             wait_for_quiet(settings.most_other_cores, settings.quiet_wait_seconds)
             seen = asyncio.run(measure(server, planned, settings.request_seconds))
             made = figures_of(policy, number, seen, targets)
-            say(f"  {made.window_seconds:.0f} s, all else kept {made.other_cores:.2f} cores busy")
+            cpu_seconds = made.cpu_seconds_per_token or 0.0
+            say(f"  {1000 * cpu_seconds:.1f} CPU ms a token, all else kept {made.other_cores:.2f} cores busy")
             return made
 
         return until_undisturbed(attempt, settings.most_other_cores, settings.repeats)
