@@ -4,21 +4,29 @@ Decides over a fleet and changes in it only what its own commands imply; which r
 """
 
 from collections.abc import Iterable
-from math import inf
+from math import ceil, inf
+from typing import Final
 
 from scheduler.commands import Park, Start, WorkerCommand
-from scheduler.demand import workers_wanted
-from scheduler.fleet import Fleet, WorkerPhase
+from scheduler.fleet import Fleet, WorkerRecord
 from scheduler.lane import Lane
 from scheduler.limits import SchedulerLimits
 from scheduler.ordered_ids import OrderedIds
+from scheduler.phases import WorkerPhase
 from scheduler.targets import LatencyTargets
 from scheduler.worker import Worker
 
 # How long an answer to "how many are wanted?" holds; the forecast behind it changes over many seconds.
-_WANTED_SECONDS = 1.0
+_FORECAST_SECONDS: Final = 1.0
 # How soon a worker that is due but still wanted is considered again.
-_AGAIN_SECONDS = 5.0
+_AGAIN_SECONDS: Final = 5.0
+# A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
+_FULL_RATIO: Final = 0.6
+# Under a power cap: the batch at which power has nearly stopped to grow, and one that is still worth being awake for.
+_FULL_BATCH: Final = 256
+_SMALL_BATCH: Final = 8
+# Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
+_LEAST_DEMAND_WORKERS: Final = 0.01
 
 
 class Awake:
@@ -29,17 +37,18 @@ class Awake:
         self._limits = limits
         self._targets = targets
         self._is_enabled = is_enabled
+        self._is_draining = False
         self._due: OrderedIds[tuple[float, int]] = OrderedIds()
-        self._wanted: dict[str, tuple[float, int, float]] = {}
+        self._forecasts: dict[str, tuple[float, tuple[int, float]]] = {}
 
     def next_wakeup(self) -> float | None:
         """When an idle worker has idled for long enough, or None."""
         first = self._due.first()
         return None if first is None else first[0][0]
 
-    def stop(self) -> None:
-        """Nothing is parked or started from now on."""
-        self._is_enabled = False
+    def drain(self) -> None:
+        """Nothing is parked from now on, and started only where somebody would wait in vain."""
+        self._is_draining = True
         self._due = OrderedIds()
 
     def refresh(self, worker: Worker, now_seconds: float) -> None:
@@ -50,8 +59,18 @@ class Awake:
         elif worker.idle_since_seconds is None or worker.worker_id not in self._due:
             if worker.idle_since_seconds is None:
                 worker.idle_since_seconds = now_seconds
-            if self._is_enabled and worker.can_park:
+            if self._is_enabled and worker.can_park and not self._is_draining:
                 self._consider_at(worker, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
+
+    def learned(self, worker: Worker, now_seconds: float) -> None:
+        """What its idling costs is known better: it may be due sooner. That it is due later shows when it is."""
+        is_parkable = self._is_enabled and worker.can_park and not worker.is_leaving and not self._is_draining
+        if worker.idle_since_seconds is None or not is_parkable:
+            return
+        key = self._due.key(worker.worker_id)
+        due_at_seconds = max(now_seconds, worker.idle_since_seconds + worker.model.worthwhile_idle_seconds)
+        if key is None or key[0] > due_at_seconds + _AGAIN_SECONDS:
+            self._consider_at(worker, due_at_seconds)
 
     def forget(self, worker_id: str) -> None:
         """A worker has gone."""
@@ -63,16 +82,25 @@ class Awake:
         while (first := self._due.first()) is not None and first[0][0] <= now_seconds:
             worker = self._fleet.worker(first[1])
             self._due.discard(first[1])
-            if worker is None or worker.idle_since_seconds is None:
+            if worker is None or worker.idle_since_seconds is None or not worker.can_park:
                 continue
             due_at_seconds = worker.idle_since_seconds + worker.model.worthwhile_idle_seconds
             if due_at_seconds > now_seconds:  # its idle power has become known since
                 self._consider_at(worker, due_at_seconds)
             elif self._is_spare(worker, now_seconds):
-                commands.append(self._park(worker, now_seconds))
+                why = f"more than the {worker.model.start_joules:.0f} J of a start"
+                commands.append(self._park(worker, now_seconds, why))
             else:
                 self._consider_at(worker, now_seconds + _AGAIN_SECONDS)
         return commands
+
+    def park_for_power(self, lane: Lane, now_seconds: float) -> list[WorkerCommand]:
+        """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
+        most = lane.awake_workers - max(1, self._limits.min_workers)
+        if most <= 0 or not self._is_enabled or self._is_draining:
+            return []
+        idle = [one for one in lane.workers if one.running_requests == 0 and one.can_park and not one.is_leaving]
+        return [self._park(worker, now_seconds, "its power is wanted elsewhere") for worker in idle[::-1][:most]]
 
     def start_needed(
         self, lanes: Iterable[Lane], now_seconds: float, *, at_risk: str | None = None
@@ -84,58 +112,81 @@ class Awake:
                 commands += self._start_in(lane, now_seconds, at_risk)
         return commands
 
-    def wanted(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
-        """How many workers of a lane must be awake, and the demand in workers behind it."""
-        known = self._wanted.get(lane.model)
-        if known is not None and 0 <= now_seconds - known[0] < _WANTED_SECONDS:
-            return known[1], known[2]
-        demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds) if lane.workers else 0.0
-        wanted = max(self._limits.min_workers, workers_wanted(demand_workers))
-        self._wanted[lane.model] = now_seconds, wanted, demand_workers
-        return wanted, demand_workers
+    def forecast(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
+        """How many workers of a lane must be awake, and the demand in workers behind it. Changes nothing."""
+        demand_workers, wanted = 0.0, 0
+        if lane.workers:
+            demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
+            if demand_workers >= _LEAST_DEMAND_WORKERS:
+                wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
+        return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers
+
+    def _wanted_now(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
+        """The forecast, made anew once a second: it is asked for with every request."""
+        known = self._forecasts.get(lane.model)
+        if known is not None and 0 <= now_seconds - known[0] < _FORECAST_SECONDS:
+            return known[1]
+        forecast = self.forecast(lane, now_seconds)
+        self._forecasts[lane.model] = now_seconds, forecast
+        return forecast
 
     def _consider_at(self, worker: Worker, at_seconds: float) -> None:
         if at_seconds < inf:
-            self._due.push((at_seconds, worker.ready_number), worker.worker_id)
+            self._due.push((at_seconds, -worker.ready_number), worker.worker_id)
 
     def _is_spare(self, worker: Worker, now_seconds: float) -> bool:
         """Whether each model it serves has enough workers without it, and nobody waits for one now."""
         if not worker.model.is_trusted(now_seconds):
             return False
         for lane in self._fleet.lanes_of(worker):
-            others = sum(not one.is_leaving for one in lane.workers) - 1
-            waits = any(count and tier != "flex" for tier, count in lane.queued_by_tier.items())
-            if waits or others < self.wanted(lane, now_seconds)[0]:
+            others = lane.awake_workers - 1
+            if lane.has_urgent or others < self._wanted_now(lane, now_seconds)[0]:
                 return False
         return True
 
-    def _park(self, worker: Worker, now_seconds: float) -> Park:
-        self._fleet.parking(worker)
-        idle_seconds = now_seconds - (worker.idle_since_seconds or now_seconds)
+    def _park(self, worker: Worker, now_seconds: float, why: str) -> Park:
+        idle_seconds = 0.0 if worker.idle_since_seconds is None else now_seconds - worker.idle_since_seconds
         saved_watts = worker.model.idle_watts - worker.model.parked_watts
-        reason = (
-            f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked, more than the "
-            f"{worker.model.start_joules:.0f} J of a start"
-        )
-        return Park(worker.worker_id, reason)
+        self._fleet.parking(worker)
+        self.refresh(worker, now_seconds)
+        return Park(worker.worker_id, f"idle for {idle_seconds:.0f} s at {saved_watts:.1f} W above parked: {why}")
 
     def _start_in(self, lane: Lane, now_seconds: float, at_risk: str | None) -> list[WorkerCommand]:
-        awake = sum(not worker.is_leaving for worker in lane.workers)
+        awake = lane.awake_workers
         if awake == len(lane.expected_worker_ids):
             return []
-        starting = len(self._fleet.in_phase(lane, WorkerPhase.STARTING))
-        wanted, demand_workers = self.wanted(lane, now_seconds)
+        starting = lane.phases.count(WorkerPhase.STARTING)
+        if self._is_draining and (lane.is_empty or awake + starting > 0):
+            return []
+        wanted, demand_workers = self._wanted_now(lane, now_seconds)
         reason = f"demand for {demand_workers:.2f} workers wants {wanted} awake"
+        if awake + starting == 0 and lane.has_urgent:
+            at_risk = at_risk or f"{lane.pool.waiting_requests} requests wait and no worker is awake"
         if wanted <= awake + starting and at_risk is not None and starting == 0:
             wanted, reason = awake + 1, at_risk
         commands: list[WorkerCommand] = []
-        for record in self._fleet.in_phase(lane, WorkerPhase.PARKED)[: max(0, wanted - awake - starting)]:
-            if not self._has_power_for(record.model.idle_watts - record.model.parked_watts):
+        for record in self._fleet.parked_in(lane, wanted - awake - starting):
+            is_first = awake + starting + len(commands) == 0  # a cap must not leave a model with none at all
+            if not is_first and not self._has_power_for(record):
                 break
             self._fleet.starting(record, now_seconds)
             commands.append(Start(record.worker_id, reason))
         return commands
 
-    def _has_power_for(self, watts: float) -> bool:
+    def _affordable(self, lane: Lane) -> int:
+        """How many workers the power cap lets run at a full batch; a few full ones do more than many starved ones."""
         cap_watts = self._limits.power_cap_watts
-        return cap_watts is None or self._fleet.predicted_watts + watts <= cap_watts
+        if cap_watts is None or not lane.workers:
+            return len(lane.expected_worker_ids)
+        model = lane.workers[0].model
+        full_watts = max(1.0, model.power.at(_FULL_BATCH) - model.parked_watts)
+        spare_watts = max(0.0, cap_watts - len(self._fleet.records) * model.parked_watts)
+        full, rest_watts = divmod(spare_watts, full_watts)
+        # What is left may do for one more at a small batch.
+        return max(1, int(full) + (rest_watts >= model.power.at(_SMALL_BATCH) - model.parked_watts))
+
+    def _has_power_for(self, record: WorkerRecord) -> bool:
+        """Whether the power cap would let it do something once it has started."""
+        cap_watts = self._limits.power_cap_watts
+        more_watts = record.model.power.at(_SMALL_BATCH) - record.model.parked_watts
+        return cap_watts is None or self._fleet.predicted_watts + more_watts <= cap_watts

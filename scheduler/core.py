@@ -8,7 +8,7 @@ must not go backwards.
 from collections import Counter
 from collections.abc import Iterable
 from math import inf
-from typing import assert_never
+from typing import Final, assert_never
 
 from scheduler import rejections
 from scheduler.awake import Awake
@@ -27,7 +27,7 @@ from scheduler.events import (
     WorkerReported,
 )
 from scheduler.fleet import Fleet
-from scheduler.lane import Lane
+from scheduler.lane import POWER_CAP, Lane
 from scheduler.lengths import Lengths
 from scheduler.lifecycle import RequestState, StaleDispatchFailed, next_state
 from scheduler.limits import SchedulerLimits
@@ -38,6 +38,8 @@ from scheduler.request import Request
 from scheduler.snapshot import SchedulerSnapshot, lane_snapshot, worker_snapshot
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import FLEX
+
+_ALONE_RATIO: Final = 0.1
 
 
 class Scheduler:
@@ -59,9 +61,9 @@ class Scheduler:
         self._limits = limits
         self._targets = targets or LatencyTargets()
         self._fleet = Fleet(models)
+        self._lengths = Lengths()
         self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
-        self._lengths = Lengths()
         self._placer = Placer(policy, limits, self._fleet, self._awake)
         self._waiting = self._placer.waiting
         self._notices = Notices(self._targets)
@@ -105,7 +107,7 @@ class Scheduler:
                 return self._worker_changed(event, now_seconds)
             case DrainStarted():
                 self._is_draining = True
-                self._awake.stop()
+                self._awake.drain()
                 return self._release_held(now_seconds)
             case _:
                 assert_never(event)
@@ -173,7 +175,9 @@ class Scheduler:
         prompt_tokens = arrival.prompt_tokens
         if prompt_tokens is None:
             prompt_tokens = self._lengths.prompt_tokens(arrival.model, arrival.prompt_bytes)
-        due_at_seconds = now_seconds + self._limits.flex_wait_seconds
+        # Where a worker is awake and nothing runs, there is no batch to join: the wait for others is cut short.
+        is_alone = lane is not None and bool(lane.workers) and lane.pool.running_requests == 0
+        due_at_seconds = now_seconds + self._limits.flex_wait_seconds * (_ALONE_RATIO if is_alone else 1.0)
         order_at_seconds = now_seconds + self._limits.queue_timeout_seconds
         if arrival.deadline_at_seconds is not None:
             order_at_seconds = min(order_at_seconds, arrival.deadline_at_seconds)
@@ -197,6 +201,8 @@ class Scheduler:
         was_behind_others = not lane.is_empty
         self._enqueue(request, lane, now_seconds)
         commands = self._fill([lane], now_seconds) if was_behind_others else []
+        if self.queued_requests > self._limits.max_queued_requests:
+            commands += self._release_one(now_seconds)
         if request.state is RequestState.QUEUED and self.queued_requests > self._limits.max_queued_requests:
             self._drop_queued(request, Reject)
             waiting, limit = self.queued_requests, self._limits.max_queued_requests
@@ -218,11 +224,20 @@ class Scheduler:
         if isinstance(event, RequestFinished):
             asked = request.arrival
             self._lengths.ended(asked.model, asked.tenant, asked.prompt_bytes, event.prompt_tokens, event.output_tokens)
+            self._learn_attainment(request, lane, event, now_seconds)
         worker = self._placer.leave(request, lane, now_seconds)
         if not len(self._waiting):
             return []
         self._waiting.pace.departed(now_seconds)
         return self._fill(self._placer.lanes_with_room_after(worker), now_seconds)
+
+    def _learn_attainment(self, request: Request, lane: Lane, event: RequestFinished, now_seconds: float) -> None:
+        """See whether the targets were met; those of a request that can wait are not promised."""
+        if request.arrival.tier == FLEX or (event.ttft_seconds is None and event.tpot_seconds is None):
+            return
+        is_soon = event.ttft_seconds is None or event.ttft_seconds <= self._targets.ttft_seconds
+        is_steady = event.tpot_seconds is None or event.tpot_seconds <= self._targets.tpot_seconds
+        lane.pool.margin.observe(request.dispatched_at_seconds, now_seconds, is_met=is_soon and is_steady)
 
     def _dispatch_failed(self, event: DispatchFailed, now_seconds: float) -> list[Command]:
         request = self._requests.get(event.request_id)
@@ -232,7 +247,8 @@ class Scheduler:
         request.advance(DispatchFailed)
         lane = self._lane_of(request)
         worker = self._placer.leave(request, lane, now_seconds)
-        request.avoid_last_worker()
+        if self._fleet.worker(worker.worker_id) is worker and worker.ready_number == request.ready_number:
+            request.avoid_last_worker()  # one that has gone need not be avoided: it comes back under another number
         self._enqueue(request, lane, now_seconds)
         commands: list[Command] = []
         if (refusal := self._hopeless(request.arrival, lane, now_seconds)) is not None:
@@ -267,6 +283,7 @@ class Scheduler:
         worker = self._fleet.worker(event.worker_id)
         if worker is None:
             return []
+        self._awake.learned(worker, now_seconds)
         # What was learned may make room for those that are held.
         commands = self._fill([lane for lane in self._fleet.lanes_of(worker) if lane.held_reason], now_seconds)
         notices: list[Notice] = self._notices.of(worker)
@@ -274,10 +291,12 @@ class Scheduler:
 
     def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
         """Start workers for what has come, where it shows that those awake are not enough."""
+        if lane.held_reason == POWER_CAP and not lane.is_empty and len(lane.pool):
+            return list(self._awake.park_for_power(lane, now_seconds))
         at_risk = None
         if dispatch is not None and dispatch.reason == "best_effort":
             at_risk = "a request was placed where the targets are at risk"
-        elif dispatch is None and any(n and tier != FLEX for tier, n in lane.queued_by_tier.items()):
+        elif dispatch is None and lane.has_urgent:
             at_risk = f"{lane.pool.waiting_requests} requests wait for a place"
         return list(self._awake.start_needed([lane], now_seconds, at_risk=at_risk))
 
@@ -326,11 +345,21 @@ class Scheduler:
         lane.reorder(request)
         return lane
 
+    def _release_one(self, now_seconds: float) -> list[Command]:
+        """The queue is full: the held request that is due first is held no longer, if there is room for it."""
+        request_id = self._waiting.first_due()
+        if request_id is None or not self._lane_of(self._requests[request_id]).has_room_for(self._requests[request_id]):
+            return []
+        self._waiting.take_due(inf)
+        lane = self._now_due(self._requests[request_id], now_seconds)
+        return self._fill([lane], now_seconds)
+
     def _release_held(self, now_seconds: float) -> list[Command]:
         """Nothing is held back any more; nobody comes whom it would make room for."""
         while (request_id := self._waiting.take_due(inf)) is not None:
             self._now_due(self._requests[request_id], now_seconds)
-        return self._fill(self._fleet.lanes, now_seconds)
+        commands = self._fill(self._fleet.lanes, now_seconds)
+        return commands + list(self._awake.start_needed(self._fleet.lanes, now_seconds))
 
     def _enqueue(self, request: Request, lane: Lane, now_seconds: float) -> None:
         request.queued_at_seconds = now_seconds

@@ -1,6 +1,6 @@
 """How much work arrives for one model, as a forecast of the next minute."""
 
-from math import ceil, exp
+from math import exp
 from typing import Final
 
 from scheduler.targets import LatencyTargets
@@ -8,8 +8,6 @@ from scheduler.worker import Worker
 
 # Two memories: the short one sees a rise in time to start a worker, the long one keeps a lull from parking it.
 _MEMORIES_SECONDS: Final = (15.0, 60.0)
-# A worker of which more than this is needed keeps requests waiting: queues grow as 1 / (1 - utilisation).
-_FULL_RATIO: Final = 0.8
 # With half of the time spent on prompts, a step may take half of the target.
 _DECODE_RATIO: Final = 0.45
 
@@ -57,13 +55,8 @@ class Demand:
     def workers(self, worker: Worker, targets: LatencyTargets, now_seconds: float) -> float:
         """How many workers like this one all of it would keep busy all the time, within the targets."""
         model = worker.model
-        batch = model.steps.largest_batch(_DECODE_RATIO * targets.tpot_seconds, worker.max_running_requests)
-        batch = max(1, batch)
+        bound_seconds = _DECODE_RATIO * targets.tpot_seconds
+        batch = max(1, model.steps.largest_batch(bound_seconds, worker.max_running_requests))
         prompts = max(rate.at(now_seconds) for rate in self._prompts)
         outputs = max(rate.at(now_seconds) for rate in self._outputs)
         return prompts * model.prefill_token_seconds + outputs * model.steps.at(batch) / batch
-
-
-def workers_wanted(demand_workers: float) -> int:
-    """How many must be awake for so much demand, in workers that it would keep busy."""
-    return ceil(demand_workers / _FULL_RATIO)

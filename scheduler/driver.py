@@ -86,9 +86,9 @@ class SchedulerDriver:
             return answer
         raise RejectedError(answer)
 
-    def finished(self, request_id: str, prompt_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """The worker is done with the request and its place is free; the counts are the engine's, where it told."""
-        self._feed(RequestFinished(request_id, prompt_tokens, output_tokens))
+    def finished(self, event: RequestFinished) -> None:
+        """The worker is done with the request and its place is free."""
+        self._feed(event)
 
     def cancelled(self, request_id: str) -> None:
         """Nobody wants the request any more; a task that waits to place it gets `RequestGoneError`."""
@@ -183,7 +183,11 @@ class SchedulerDriver:
         self._timer = None
         # A loop runs timers up to its clock's resolution early; by the clock it would be too soon, again and again.
         now_seconds = max(self._clock(), self._timer_due_at_seconds)
-        self._deliver(self._core.wake(now_seconds))
+        due_at_seconds = self._core.next_wakeup()
+        if due_at_seconds is not None and due_at_seconds <= now_seconds:
+            self._deliver(self._core.wake(now_seconds))
+        else:  # what the timer was set for is over; a needless wake would offer held requests again by chance
+            self._arm_timer()
 
     def _release_drain_watchers(self) -> None:
         watchers, self._drain_watchers = self._drain_watchers, []

@@ -19,10 +19,10 @@ from scheduler.worker import Worker
 _LOOKED_AT: Final = 8
 # What predictions may use up of the targets. The targets are of the slowest of a hundred, predictions of the mean.
 _TTFT_RATIO: Final = 0.5
-_TPOT_RATIO: Final = 0.8
+_TPOT_RATIO: Final = 0.75
 # A request that can wait leaves this much more to those that cannot: prompts come in bursts.
-_FLEX_TTFT_RATIO: Final = 0.2
-_FLEX_TPOT_RATIO: Final = 0.7
+_FLEX_TTFT_RATIO: Final = 0.25
+_FLEX_TPOT_RATIO: Final = 0.65
 # Enough held requests to be worth a batch of their own where no other runs: half of the way from 1 to 128 sequences, by
 # the logarithm that joules per token follow.
 _FLEX_BATCH: Final = 12
@@ -51,7 +51,7 @@ class FillBeforeSpill:
         if request.may_wait:
             return self._join_or_hold(request, trusted, pool, now_seconds)
         for worker in trusted:
-            if self._meets_targets(worker, request, now_seconds):
+            if self._meets_targets(worker, request, pool.margin.ratio, now_seconds):
                 return Placement(worker.worker_id, "fills" if worker.running_requests else "opens")
         return self._spill(request, pool, now_seconds)
 
@@ -59,7 +59,9 @@ class FillBeforeSpill:
         """None of the fullest will do: the emptiest that does, or else the one that is soonest."""
         emptiest = [worker for worker in islice(pool.emptiest(), _LOOKED_AT) if request.may_use(worker)]
         for worker in emptiest:
-            if worker.model.is_trusted(now_seconds) and self._meets_targets(worker, request, now_seconds):
+            if worker.model.is_trusted(now_seconds) and self._meets_targets(
+                worker, request, pool.margin.ratio, now_seconds
+            ):
                 return Placement(worker.worker_id, "spills")
         if not emptiest:  # it failed on all of these; somewhere in the pool is one it may use
             emptiest = [next(worker for worker in pool.emptiest() if request.may_use(worker))]
@@ -78,18 +80,20 @@ class FillBeforeSpill:
                 return Placement(worker.worker_id, "flex_joins")
         return Hold("flex_waits")
 
-    def _meets_targets(self, worker: Worker, request: Request, now_seconds: float) -> bool:
+    def _meets_targets(self, worker: Worker, request: Request, margin: float, now_seconds: float) -> bool:
         model, running = worker.model, worker.running_requests
-        if model.kv_cache_usage_ratio >= _KV_CACHE_RATIO or worker.token_seconds(now_seconds) > self._tpot_seconds:
+        if model.kv_cache_usage_ratio >= _KV_CACHE_RATIO:
+            return False
+        if worker.token_seconds(now_seconds) > self._tpot_seconds * margin:
             return False
         first_token_seconds = worker.first_token_seconds(request.prompt_tokens, now_seconds)
-        if running and first_token_seconds > model.stall_budget_seconds(
-            running, request.output_tokens, self._target_tpot_seconds
-        ):
+        budget_seconds = model.stall_budget_seconds(running, request.output_tokens, self._target_tpot_seconds)
+        if running and first_token_seconds > budget_seconds * margin:
             return False
         # One that has waited too long already is not helped by an empty worker: what it adds is what counts then.
         waited_seconds = now_seconds - request.arrived_at_seconds
-        return first_token_seconds <= max(self._ttft_seconds - waited_seconds, self._ttft_seconds / 2)
+        ttft_seconds = self._ttft_seconds * margin
+        return first_token_seconds <= max(ttft_seconds - waited_seconds, ttft_seconds / 2)
 
     def _has_slack(self, worker: Worker, request: Request, now_seconds: float) -> bool:
         return (

@@ -33,11 +33,15 @@ class RequestFinished:
     """The worker is done with the request, well or badly; it will not be placed again.
 
     The token counts are the engine's own, None where it told none; lengths of later requests are predicted from them.
+    `ttft_seconds` from arrival to the first token and `tpot_seconds` from token to token after it are what the caller
+    saw, None where nobody could: how far predictions may be relied on is learned from them.
     """
 
     request_id: str
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    ttft_seconds: float | None = None
+    tpot_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

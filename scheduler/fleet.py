@@ -6,23 +6,13 @@ knows nothing of policies, and of requests only that lanes hold them.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from math import inf
 
 from scheduler.events import WorkerLost, WorkerReady, WorkerReported
 from scheduler.lane import Lane
+from scheduler.phases import WorkerPhase
 from scheduler.worker import Worker
 from scheduler.worker_model import WorkerModel
-
-
-class WorkerPhase(StrEnum):
-    """Where in its life a worker is, as the scheduler sees it."""
-
-    READY = "ready"
-    PARKING = "parking"
-    PARKED = "parked"
-    STARTING = "starting"
-    LOST = "lost"
 
 
 @dataclass(slots=True, eq=False)
@@ -80,10 +70,9 @@ class Fleet:
     def lanes_of(self, worker: Worker) -> list[Lane]:
         return [self._lanes[model] for model in sorted(worker.models)]
 
-    def in_phase(self, lane: Lane, phase: WorkerPhase) -> list[WorkerRecord]:
-        """The workers of a lane that are in a phase, by id."""
-        expected = (self._records[worker_id] for worker_id in sorted(lane.expected_worker_ids))
-        return [record for record in expected if record.phase is phase]
+    def parked_in(self, lane: Lane, most: int) -> list[WorkerRecord]:
+        """Up to so many of a lane's parked workers, by id."""
+        return [self._records[worker_id] for worker_id in lane.phases.first(WorkerPhase.PARKED, most)]
 
     def returns_at_seconds(self, lane: Lane) -> float:
         """When the first worker of the lane is expected to serve, infinite where nobody can say.
@@ -117,9 +106,8 @@ class Fleet:
             worker.refresh(event, self._ready_reports)
         worker.is_leaving = record.phase is WorkerPhase.PARKING
         record.models, record.can_park, record.may_return = event.models, event.can_park, True
-        if not worker.is_leaving:
-            record.phase = WorkerPhase.READY
         self._join_lanes(worker)
+        self._enter(record, WorkerPhase.PARKING if worker.is_leaving else WorkerPhase.READY)
         self.refresh(worker)
         return worker
 
@@ -134,7 +122,7 @@ class Fleet:
     def parking(self, worker: Worker) -> None:
         """It has been told to park: it gets nothing more."""
         worker.is_leaving = True
-        self._records[worker.worker_id].phase = WorkerPhase.PARKING
+        self._enter(self._records[worker.worker_id], WorkerPhase.PARKING)
         self.refresh(worker)
 
     def parked(self, worker_id: str) -> None:
@@ -142,12 +130,12 @@ class Fleet:
         record = self._records.get(worker_id)
         if record is not None:
             self._close_generation(record)
-            record.phase = WorkerPhase.PARKED
+            self._enter(record, WorkerPhase.PARKED)
             self._draw(record)
 
     def starting(self, record: WorkerRecord, now_seconds: float) -> None:
         """It has been told to start."""
-        record.phase = WorkerPhase.STARTING
+        self._enter(record, WorkerPhase.STARTING)
         record.returns_at_seconds = now_seconds + record.model.start_seconds
         self._draw(record)
 
@@ -157,8 +145,8 @@ class Fleet:
         if record is None:
             return
         self._close_generation(record)
-        record.phase = WorkerPhase.LOST
         record.may_return = record.may_return and event.may_return
+        self._enter(record, WorkerPhase.LOST)
         record.returns_at_seconds = inf if event.returns_in_seconds is None else now_seconds + event.returns_in_seconds
         self._draw(record)
         if not event.may_return:
@@ -207,6 +195,13 @@ class Fleet:
             if lane.model not in worker.models:
                 lane.remove_worker(worker)
                 lane.expected_worker_ids.discard(worker.worker_id)
+                lane.phases.move(worker.worker_id, None)
+
+    def _enter(self, record: WorkerRecord, phase: WorkerPhase) -> None:
+        """It is in this phase from now on, for each of its models; one that will not return is in none there."""
+        record.phase = phase
+        for model in record.models:
+            self._lanes[model].phases.move(record.worker_id, phase if record.may_return else None)
 
     def _draw(self, record: WorkerRecord) -> None:
         """Predict its power anew and correct the sum."""

@@ -5,14 +5,18 @@ deadline, except one that must avoid the only workers with room: that one is ste
 """
 
 from collections import Counter
+from typing import Final
 
 from scheduler.demand import Demand
 from scheduler.ordered_ids import OrderedIds
+from scheduler.phases import Phases, WorkerPhase
 from scheduler.pool import Pool
 from scheduler.request import Request
 from scheduler.worker import Worker
 
 Order = tuple[int, float, int]
+POWER_CAP: Final = "power_cap"
+"""The `held_reason` of a lane whose first request would exceed the power cap."""
 
 
 class Lane:
@@ -30,10 +34,12 @@ class Lane:
         self.pool = Pool()
         self.demand = Demand()
         self.expected_worker_ids: set[str] = set()
+        self.phases = Phases()
         self.queued_by_tier: Counter[str] = Counter()
         self.held_reason: str | None = None
         self._was_announced = False
         self._groups: dict[frozenset[int], OrderedIds[Order]] = {}
+        self._patient_ids: set[str] = set()
 
     @property
     def is_empty(self) -> bool:
@@ -43,6 +49,17 @@ class Lane:
     def was_announced(self) -> bool:
         """Whether a worker ever served the model."""
         return self._was_announced
+
+    @property
+    def has_urgent(self) -> bool:
+        """Whether a request that cannot wait does so, and not for want of power: without room there is none to want."""
+        lacks_power = self.held_reason == POWER_CAP and len(self.pool) > 0
+        return not lacks_power and self.pool.waiting_requests > len(self._patient_ids)
+
+    @property
+    def awake_workers(self) -> int:
+        """How many are ready and not about to be parked."""
+        return self.phases.count(WorkerPhase.READY)
 
     @property
     def is_abandoned(self) -> bool:
@@ -65,19 +82,23 @@ class Lane:
         if group is None:
             group = self._groups[request.avoided_ready_numbers] = OrderedIds()
         group.push(request.order, request.arrival.request_id)
+        if not request.is_due:
+            self._patient_ids.add(request.arrival.request_id)
         self.queued_by_tier[request.arrival.tier] += 1
         self.pool.waiting_requests += 1
 
     def remove(self, request: Request) -> None:
         group = self._groups[request.avoided_ready_numbers]
         group.discard(request.arrival.request_id)
+        self._patient_ids.discard(request.arrival.request_id)
         if not group:
             del self._groups[request.avoided_ready_numbers]
         self.queued_by_tier[request.arrival.tier] -= 1
         self.pool.waiting_requests -= 1
 
     def reorder(self, request: Request) -> None:
-        """A waiting request's order has changed."""
+        """A waiting request has become due, and so its order has changed."""
+        self._patient_ids.discard(request.arrival.request_id)
         self._groups[request.avoided_ready_numbers].push(request.order, request.arrival.request_id)
 
     def next_offer(self) -> tuple[Order, str] | None:

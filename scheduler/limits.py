@@ -13,9 +13,9 @@ class SchedulerLimits:
     `max_queued_requests` bounds admission over all models; 0 means that nobody waits. A request that failed over from
     a broken worker was admitted before and is never refused for it, so the queue may exceed the bound by the
     requests that were running. `queue_timeout_seconds` bounds one stay in the queue. `flex_wait_seconds` is how long a
-    `flex` request that names no deadline may be held back for a better moment; then it is served like any other.
-    `min_workers` of each model are never parked. `power_cap_watts` bounds what all workers together are predicted to
-    draw; None is no bound.
+    `flex` request may be held back for a better moment, a tenth of it where nothing runs that it might join; then it is
+    served like any other. `min_workers` of each model are never parked. `power_cap_watts` bounds what all workers
+    together are predicted to draw; None is no bound.
 
     Raises:
         SchedulerSettingError: a bound makes no sense; the message names it.

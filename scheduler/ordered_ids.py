@@ -38,6 +38,11 @@ class OrderedIds(Generic[KeyT]):
         if self._living.pop(request_id, None) is not None:
             self._rebuild_if_mostly_dead()
 
+    def key(self, request_id: str) -> KeyT | None:
+        """The key of an id, None where it is not here."""
+        entry = self._living.get(request_id)
+        return None if entry is None else entry[0]
+
     def first(self) -> tuple[KeyT, str] | None:
         """The entry with the least key, or None where nothing is left."""
         heap = self._heap

@@ -10,7 +10,7 @@ from scheduler.awake import Awake
 from scheduler.commands import Dispatch
 from scheduler.errors import PolicyError
 from scheduler.fleet import Fleet
-from scheduler.lane import Lane
+from scheduler.lane import POWER_CAP, Lane
 from scheduler.limits import SchedulerLimits
 from scheduler.placement import Hold, Placement, PlacementPolicy
 from scheduler.request import Request
@@ -18,8 +18,9 @@ from scheduler.tiers import FLEX
 from scheduler.waiting import WaitingList
 from scheduler.worker import Worker
 
-_POWER_CAP: Final = "power_cap"
-# Flex requests stop short of the cap, so that those which cannot wait find room under it.
+# What a worker draws is predicted to a few percent: its prompts come in bursts. Flex requests stop shorter of the cap,
+# so that those which cannot wait find room under it.
+_POWER_RATIO: Final = 0.97
 _FLEX_POWER_RATIO: Final = 0.9
 
 
@@ -65,15 +66,15 @@ class Placer:
             return None
         worker = self._chosen(placement, request, lane)
         if self._exceeds_power_cap(worker, request):
-            lane.held_reason = _POWER_CAP
+            lane.held_reason = POWER_CAP
             return None
         lane.held_reason = None
         reason = "retry" if request.was_dispatched else placement.reason
         request.advance(Dispatch)
-        if not request.is_due:
-            self.now_due(request, lane, now_seconds)
+        request.is_due = True  # one that joins what runs anyway is no demand: no worker need be awake for it
         worker.expect_prefill(request.prompt_tokens, now_seconds)
         request.place_on(worker)
+        request.dispatched_at_seconds = now_seconds
         self._booked(worker, lane, 1, now_seconds)
         return Dispatch(request.arrival.request_id, worker.worker_id, reason)
 
@@ -113,4 +114,4 @@ class Placer:
             return False
         model, running = worker.model, worker.running_requests
         predicted_watts = self._fleet.predicted_watts + model.watts(running + 1) - model.watts(running)
-        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if request.arrival.tier == FLEX else 1.0)
+        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if request.arrival.tier == FLEX else _POWER_RATIO)

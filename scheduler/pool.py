@@ -7,18 +7,21 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 from math import inf
 
+from scheduler.margin import Margin
 from scheduler.worker import Worker
 
 
 class Pool:
     """Workers with room by the share of their places that is taken, and by id; looking is O(log n) a worker.
 
-    `waiting_requests` and `running_requests` are how many requests for the model wait and run, on any worker.
+    `waiting_requests` and `running_requests` are how many requests for the model wait and run, on any worker; `margin`
+    says how far predictions for it may go.
     """
 
     def __init__(self) -> None:
         self.waiting_requests = 0
         self.running_requests = 0
+        self.margin = Margin()
         # A later worker sorts first among equals, so that from the full end the first to become ready comes first.
         self._by_taken: list[tuple[float, int]] = []
         self._ids: list[str] = []

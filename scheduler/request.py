@@ -35,6 +35,7 @@ class Request:
     ready_number: int | None = None
     avoided_ready_numbers: frozenset[int] = frozenset()
     queued_at_seconds: float = 0.0
+    dispatched_at_seconds: float = 0.0
 
     @property
     def order(self) -> tuple[int, float, int]:

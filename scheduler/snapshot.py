@@ -110,7 +110,7 @@ def worker_snapshot(record: WorkerRecord, targets: LatencyTargets, now_seconds: 
 
 def lane_snapshot(lane: Lane, awake: Awake, now_seconds: float) -> LaneSnapshot:
     """One model's lane as it is now."""
-    wanted, demand_workers = awake.wanted(lane, now_seconds)
+    wanted, demand_workers = awake.forecast(lane, now_seconds)
     return LaneSnapshot(
         model=lane.model,
         queued_requests_by_tier={tier: count for tier, count in lane.queued_by_tier.items() if count},
@@ -118,7 +118,7 @@ def lane_snapshot(lane: Lane, awake: Awake, now_seconds: float) -> LaneSnapshot:
         held_reason=None if lane.is_empty else lane.held_reason,
         demand_workers=demand_workers,
         wanted_workers=wanted,
-        awake_workers=sum(not worker.is_leaving for worker in lane.workers),
+        awake_workers=lane.awake_workers,
     )
 
 

@@ -91,7 +91,7 @@ class WorkerModel:
         if work.steps > last.steps or running_requests == 0:
             self._good_at_seconds = now_seconds
         if elapsed_seconds >= _LEAST_STRETCH_SECONDS:
-            self._learn_stretch(last, work, elapsed_seconds)
+            self._learn_stretch(last, work, elapsed_seconds, is_idle=running_requests == 0)
         else:
             self._last, self._last_at_seconds = last, last_at_seconds
 
@@ -134,7 +134,7 @@ class WorkerModel:
             # What the bare hardware would have drawn meanwhile is no cost of starting.
             self.start_joules = max(0.0, work.loading_joules - self.parked_watts * self.start_seconds)
 
-    def _learn_stretch(self, last: WorkReport, work: WorkReport, elapsed_seconds: float) -> None:
+    def _learn_stretch(self, last: WorkReport, work: WorkReport, elapsed_seconds: float, *, is_idle: bool) -> None:
         steps, seconds = work.steps - last.steps, work.step_seconds - last.step_seconds
         batch = 0.0
         if steps > 0 and seconds > 0:
@@ -142,7 +142,7 @@ class WorkerModel:
             self._learn_steps(steps, seconds, batch, work.prefill_tokens - last.prefill_tokens)
         if last.energy_joules is not None and work.energy_joules is not None:
             power_watts = (work.energy_joules - last.energy_joules) / elapsed_seconds
-            self._learn_power(power_watts, min(1.0, seconds / elapsed_seconds), batch)
+            self._learn_power(power_watts, min(1.0, seconds / elapsed_seconds), batch, is_idle=is_idle)
 
     def _learn_steps(self, steps: int, seconds: float, batch: float, prefill_tokens: int) -> None:
         """Blame what was predicted wrong on decoding and on prefill, each by its part of the prediction."""
@@ -155,10 +155,11 @@ class WorkerModel:
         self.prefill_token_seconds *= ratio ** (_PREFILL_GAIN * (1 - decode_share))
         self.stretches += 1
 
-    def _learn_power(self, power_watts: float, busy_ratio: float, batch: float) -> None:
+    def _learn_power(self, power_watts: float, busy_ratio: float, batch: float, *, is_idle: bool) -> None:
         if power_watts < 0 or not isfinite(power_watts):
             return
-        if busy_ratio == 0:
+        # An engine that hangs makes no steps either, and its energy is told when the step ends.
+        if busy_ratio == 0 and is_idle:
             self.idle_watts += _WEIGHT_OF_NEWEST * (power_watts - self.idle_watts)
         elif busy_ratio >= _LEAST_BUSY_RATIO:
             active_watts = (power_watts - self.idle_watts * (1 - busy_ratio)) / busy_ratio

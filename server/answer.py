@@ -2,11 +2,14 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 _BODY_KEY: Final = b'"energy":{'
 _COMMENT: Final = b": energy {"
+# At the start of a line, where no text of a model can be: in JSON its line feeds are escaped.
+_ERROR: Final = re.compile(rb"^data: ?\{\"error\"", re.MULTILINE)
 # An energy block is under 700 bytes; with it come `data: [DONE]` or the end of a Responses event stream.
 _TAIL_BYTES: Final = 4096
 
@@ -37,6 +40,10 @@ class StreamTail:
 
     def feed(self, chunk: bytes) -> None:
         self._tail = chunk if len(chunk) >= _TAIL_BYTES else (self._tail + chunk)[-_TAIL_BYTES:]
+
+    def tells_of_error(self) -> bool:
+        """Whether the stream ended with an error: an event of its own, so that its status was a 200 all the same."""
+        return _ERROR.search(self._tail) is not None
 
     def cost(self) -> Cost:
         """The cost the stream told of."""

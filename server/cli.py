@@ -190,6 +190,16 @@ def bench_energy(context: typer.Context) -> None:
     energy(context.args)
 
 
+@bench_app.command(
+    "scheduler", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_scheduler(context: typer.Context) -> None:
+    """What a decision of the scheduler costs: time by event and queue length, memory for each waiting request."""
+    from bench.scheduler_speed import main as scheduler_speed  # noqa: PLC0415  # benchmarks load on demand
+
+    scheduler_speed(context.args)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def simulate(context: typer.Context) -> None:
     """How many GPUs, how many joules, at which targets: this scheduler over simulated GPUs, fed with a trace."""

@@ -17,7 +17,7 @@ from metering.splice import splice_into_object
 from scheduler.commands import Dispatch
 from scheduler.driver import SchedulerDriver
 from scheduler.errors import RejectedError, RequestGoneError
-from scheduler.events import RequestArrived
+from scheduler.events import RequestArrived, RequestFinished
 from server.answer import Cost, StreamTail, cost_of_body
 from server.api_error import ApiError, normalised_error
 from server.asgi import (
@@ -31,6 +31,7 @@ from server.asgi import (
     json_headers,
     send_whole,
 )
+from server.engine_failure import begins_with_failure, is_failure_status
 from server.event_stream import EventStream
 from server.exchange_record import ExchangeRecord
 from server.held_stream import HeldStream
@@ -49,7 +50,10 @@ _MAX_ATTEMPTS: Final = 3
 
 
 class Exchange:
-    """Serves one request to an engine route. `record` is filled in as it goes."""
+    """Serves one request to an engine route. `record` is filled in as it goes.
+
+    `has_failed` once the caller has been sent the error that ends its stream, whatever it does then.
+    """
 
     def __init__(
         self,
@@ -69,7 +73,9 @@ class Exchange:
         self._interruption: ApiError | None = None
         self._has_begun = False
         self._is_stalled = False
+        self._tried_worker_ids: list[str] = []
         self.engine_id: str | None = None
+        self.has_failed = False
 
     def interrupt(self, error: ApiError) -> None:
         """End it now with this error, inside the stream where one has begun. Its engine aborts the request."""
@@ -90,7 +96,7 @@ class Exchange:
             try:
                 await self._serve_on(dispatch, scope, body, arrival, send, held)
             finally:
-                self._driver.finished(arrival.request_id)
+                self._driver.finished(self._finished(arrival.request_id))
         except ApiError as error:
             await self._fail(error, send, held)
         except asyncio.CancelledError:
@@ -106,6 +112,17 @@ class Exchange:
                 held.release()
             record.energy_joules, record.energy_source = self._cost.energy_joules, self._cost.source
             record.prompt_tokens, record.output_tokens = self._cost.prompt_tokens, self._cost.output_tokens
+
+    def _finished(self, request_id: str) -> RequestFinished:
+        """What the scheduler may learn from a request that its worker is done with."""
+        cost, first_seconds = self._cost, self._record.first_byte_seconds
+        if self._record.outcome != "completed":
+            return RequestFinished(request_id)
+        rest_tokens = (cost.output_tokens or 0) - 1
+        tpot_seconds = None
+        if first_seconds is not None and rest_tokens > 0:
+            tpot_seconds = (self._elapsed() - first_seconds) / rest_tokens
+        return RequestFinished(request_id, cost.prompt_tokens, cost.output_tokens, first_seconds, tpot_seconds)
 
     def _give_up_on_caller(self) -> None:
         if self._task is not None:
@@ -158,12 +175,13 @@ class Exchange:
     ) -> None:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             self._record.worker_id = dispatch.worker_id
+            self._tried_worker_ids.append(dispatch.worker_id)
             # An id of its own for each attempt: two workers may report what they spent on one request.
             engine_id = arrival.request_id if attempt == 1 else f"{arrival.request_id}.{attempt}"
             self.engine_id = engine_id
             try:
                 await self._attempt(dispatch.worker_id, scope, body, engine_id, send, held)
-                if self._record.outcome == "failed":
+                if self._record.outcome == "failed" and self._cost.energy_joules is None:
                     self._aborts.expect(engine_id, self._record)
                 return
             except EngineUnreachableError as error:
@@ -186,12 +204,16 @@ class Exchange:
             awaited.end()  # it may take its time without a single step of the engine
         try:
             response = await client.send(scope["method"], engine_target(scope), headers, body)
-            awaited.headers_received()
+            kind = header(response.raw_headers, b"content-type") or b""
+            is_stream = kind.startswith(b"text/event-stream")
+            is_answer = response.status == 200 and not is_stream and runs_engine(scope["path"])
+            awaited.headers_received(is_answer=is_answer)
             try:
                 _check_status(worker_id, response.status)
-                kind = header(response.raw_headers, b"content-type") or b""
-                if kind.startswith(b"text/event-stream"):
-                    await self._relay_stream(worker_id, response, send, held, awaited)
+                if is_failure_status(response.status):
+                    await self._leave_for_another(worker_id, scope["path"], f"it answered {response.status}")
+                if is_stream:
+                    await self._relay_stream(worker_id, scope["path"], response, send, held, awaited)
                 else:
                     await self._relay_whole(worker_id, scope["path"], response, send, held, awaited)
             except BaseException:
@@ -200,6 +222,20 @@ class Exchange:
             response.release()
         finally:
             awaited.end()
+
+    async def _leave_for_another(self, worker_id: str, path: str, failure: str) -> None:
+        """Leave an engine's own failure unsaid where another attempt may do better; else it is the answer.
+
+        Where no other worker is ready a worker that is well is not asked again: it would most likely say the same.
+
+        Raises:
+            EngineUnreachableError: this attempt is over.
+        """
+        if len(self._tried_worker_ids) == _MAX_ATTEMPTS or not runs_engine(path):
+            return
+        has_died = await self._roster.has_died(worker_id)
+        if has_died or self._roster.is_served_elsewhere(self._record.model, self._tried_worker_ids):
+            raise EngineUnreachableError(f"{failure}{', as its engine has died' if has_died else ''}")
 
     async def _relay_whole(
         self,
@@ -234,6 +270,7 @@ class Exchange:
     async def _relay_stream(
         self,
         worker_id: str,
+        path: str,
         response: aiohttp.ClientResponse,
         send: Send,
         held: HeldStream | None,
@@ -249,6 +286,8 @@ class Exchange:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
         if not chunk:
             raise EngineUnreachableError(f"worker {worker_id} ended a stream before it began")
+        if begins_with_failure(chunk):
+            await self._leave_for_another(worker_id, path, "its stream began with an error")
         awaited.piece_received()
         self._record.first_byte_seconds = self._elapsed()
         await self._begin_stream(response, send, held)
@@ -265,13 +304,16 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             awaited.end()
             self._end(502)
+            self.has_failed = True
             message = f"worker {worker_id} broke off in mid-stream ({type(error).__name__})"
             await send(_last_error(ApiError(502, message, "engine_error")))
             return
         finally:
             watch.close()
-            self._cost = tail.cost()  # also of a caller who leaves once the answer is whole
-        self._end(response.status)
+            # Also of a caller who leaves once the answer is whole, or its error told.
+            self._cost = tail.cost()
+            self.has_failed = self.has_failed or tail.tells_of_error()
+        self._end(502 if self.has_failed else response.status)
         rest = b"" if annotate is None else annotate.flush()
         await send({"type": "http.response.body", "body": rest, "more_body": False})
 

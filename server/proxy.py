@@ -141,6 +141,8 @@ class Proxy:
         except asyncio.CancelledError:
             # A caller may close as soon as the stream has told its energy, the last thing in it.
             record.outcome = "aborted" if record.energy_joules is None else "completed"
+            if exchange.has_failed:
+                record.outcome = "failed"
             if record.energy_joules is None:
                 self._aborts.expect(exchange.engine_id or unique_id, record)
             if not watch.is_gone:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from scheduler.events import WorkerReported
 from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
 from workers.engine import EngineReady
+from workers.errors import EngineUnreachableError
 from workers.progress import DEFAULT_STALL_SECONDS, AwaitedAnswer, WorkerProgress
 from workers.supervisor import Supervisor, WorkerState
 
@@ -80,6 +81,29 @@ class Roster:
         """A request broke off on this worker; have it looked at."""
         self._members[worker_id].supervisor.suspect()
 
+    async def has_died(self, worker_id: str) -> bool:
+        """Whether a worker that answered with an error can serve no more; one that says so itself is given up.
+
+        vLLM's API server outlives its engine by seconds in which it fails whatever it is sent.
+        """
+        member = self._members[worker_id]
+        client = member.client
+        if client is None or not member.is_ready:
+            return True
+        try:
+            status = await client.health_status()
+        except EngineUnreachableError:
+            return True
+        if status is None or status < 500:
+            return False
+        if member.client is client and member.is_ready:
+            self._give_up(member, f"its engine has died: GET /health answered {status}")
+        return True
+
+    def is_served_elsewhere(self, model: str, but_worker_ids: Collection[str]) -> bool:
+        """Whether a ready worker that is none of these serves the model."""
+        return any(model in member.models and member.worker_id not in but_worker_ids for member in self.ready())
+
     def sent(self, worker_id: str) -> AwaitedAnswer:
         """A request goes to this worker: its answer is awaited from now on, and judged by. `end` it in any case."""
         return AwaitedAnswer(self._members[worker_id].progress, self._clock)
@@ -143,8 +167,8 @@ class Roster:
                     self._give_up(member, cause)
 
     def _give_up(self, member: Member, cause: str) -> None:
-        """Break off all that is awaited from a hung worker, so that it may be tried elsewhere."""
-        logger.error("worker %s is hung: %s", member.worker_id, cause)
+        """Break off all that is awaited from a worker that will not answer, so that it may be tried elsewhere."""
+        logger.error("worker %s is given up: %s", member.worker_id, cause)
         member.progress.started(self._clock())
         member.supervisor.hang(cause)
         client, member.client = member.client, None

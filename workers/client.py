@@ -89,6 +89,22 @@ class EngineClient:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
 
+    async def health_status(self) -> int | None:
+        """The status of its `GET /health`, 5xx where the engine knows itself broken; None where it is silent.
+
+        Raises:
+            EngineUnreachableError: nobody is there to ask.
+        """
+        if self._session.closed:
+            raise EngineUnreachableError("its connections have been closed")
+        try:
+            async with asyncio.timeout(_TELEMETRY_SECONDS), self._session.get(self._url("/health")) as response:
+                return response.status
+        except TimeoutError:
+            return None
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
+
     async def probe(self) -> EngineReady | None:
         """What the engine serves, or None while it does not answer."""
         listing = await self.get_json("/v1/models", _PROBE_SECONDS)

@@ -17,7 +17,7 @@ _LONGEST_UNWATCHED_SECONDS: Final = 5.0
 class WorkerProgress:
     """Judges one worker over all its lives. Every method takes the present instant of one monotonic clock.
 
-    It is hung when at least one answer has been awaited from it for `stall_seconds` without a sign of progress: a byte
+    It is hung when at least one answer has been awaited from it for `stall_seconds` without a sign of progress: a piece
     of any answer, or a change in what its engine says it has done. Silence of a worker that does not tell what it does
     proves nothing while no stream has begun, as a long answer that comes in one piece is silent too; then only a probe
     that stays unanswered for as long counts. `progress_at_seconds` is when the last byte or report told of progress.
@@ -115,8 +115,16 @@ class AwaitedAnswer:
         self._clock = clock
         progress.request_sent(self)
 
-    def headers_received(self) -> None:
-        self._progress.progress_at_seconds = self._clock()
+    def headers_received(self, *, is_answer: bool) -> None:
+        """It began to answer. That is progress where `is_answer`, a whole answer that took the engine to make.
+
+        A refusal takes none, and the headers of a stream leave before the first token: vLLM sends them for an engine
+        that hangs too, and whoever comes anew would prove it well.
+        """
+        if is_answer:
+            self._progress.progress_at_seconds = self._clock()
+        else:
+            self._progress.probe_answered(self._clock())
 
     def piece_received(self) -> None:
         """A piece of a stream is here; until `next_awaited` nothing more is awaited."""

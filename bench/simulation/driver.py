@@ -20,7 +20,7 @@ from bench.simulation.request_log import SERVED, TOO_LONG, RequestLog
 from bench.simulation.workload import PlannedRequest
 from scheduler.commands import Command, Dispatch, Notice, Park, Reject, Start
 from scheduler.core import Scheduler
-from scheduler.events import Event, RequestArrived, RequestFinished, WorkerParked
+from scheduler.events import DrainStarted, Event, RequestArrived, RequestFinished, WorkerParked
 
 _BYTES_PER_PROMPT_TOKEN = 4  # of English text; the scheduler's own estimate of the tokens is part of what is tried
 _SAMPLES = 288  # every five minutes of a day
@@ -101,6 +101,8 @@ class SimulationDriver:
                 self._now = arrival_seconds
                 self._arrive(number, requests[number])
                 number += 1
+                if number == len(requests):
+                    self._feed(DrainStarted())  # nobody comes any more whom the held might join
             elif wake_seconds <= self._due[0][0]:
                 self._now = self._woken_at_seconds = max(self._now, wake_seconds)
                 self._carry_out(self._core.wake(self._now))
@@ -150,8 +152,10 @@ class SimulationDriver:
             self._feed(self._fleet.ready(worker_id))
         for sequence in ended:
             request_id = f"request-{sequence.number}"
-            self._end(self._logs.pop(request_id), SERVED)
-            self._feed(RequestFinished(request_id, sequence.prompt_tokens, sequence.output_tokens))
+            log = self._logs.pop(request_id)
+            self._end(log, SERVED)
+            tokens = sequence.prompt_tokens, sequence.output_tokens
+            self._feed(RequestFinished(request_id, *tokens, log.ttft_seconds, log.tpot_seconds))
 
     def _end(self, log: RequestLog, outcome: str) -> None:
         if log.outcome is not None:

@@ -19,6 +19,7 @@ _LAST_FILES = (
     "test_engine_shapes.py",
     "test_nvml_books.py",
     "test_two_workers.py",
+    "test_scheduler_faults.py",
     "test_front_end_killed.py",
     "test_broken_model.py",
 )

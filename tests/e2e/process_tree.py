@@ -25,6 +25,16 @@ class EngineProcesses:
     api_server_pid: int
     socket_path: Path
 
+    @property
+    def worker_id(self) -> str:
+        """Its name at the front end, which its environment carries."""
+        return psutil.Process(self.api_server_pid).environ()["WATTLINE_WORKER_ID"]
+
+    def engine_core_pid(self) -> int:
+        """vLLM's own process for the engine, a child of its API server, told by the title it gives itself."""
+        (core,) = [pid for pid in self.session_pids() if "EngineCore" in " ".join(psutil.Process(pid).cmdline()[:1])]
+        return core
+
     def session_pids(self) -> list[int]:
         """The API server and everything it started, the guardian left out."""
         return session_processes(self.guardian_pid)

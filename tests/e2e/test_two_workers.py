@@ -22,7 +22,7 @@ async def test_two_workers_share_the_requests_not_the_cores_and_end_together(sta
         pytest.skip("the engines run on a GPU here, so cores are not dealt out")
     if len(cores) < 2:
         pytest.skip("this process may use one core only, so two engines cannot have one each")
-    server = start_server("--workers", "2")
+    server = start_server("--workers", "2", "--policy", "least-loaded")
     show(f"both ready after {server.wait_ready(workers=2):.1f} s")
 
     first, second = server.engines()

@@ -62,9 +62,18 @@ class Metrics:
 
 
 class WattlineProcess:
-    """A running server. It is started in a session of its own; `stop` or `kill` ends it."""
+    """A running server. It is started in a session of its own; `stop` or `kill` ends it.
 
-    def __init__(self, log_path: Path, arguments: list[str], engine_arguments: list[str]) -> None:
+    `settings` are variables for it beside those that whoever runs the tests may have set for other servers.
+    """
+
+    def __init__(
+        self,
+        log_path: Path,
+        arguments: list[str],
+        engine_arguments: list[str],
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -74,7 +83,7 @@ class WattlineProcess:
         with log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--", *engine_arguments],
-                env=clean_environ(os.environ),
+                env=clean_environ(os.environ) | dict(settings or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -96,6 +105,13 @@ class WattlineProcess:
 
     def worker_states(self) -> list[str]:
         return [worker["state"] for worker in self._get("/ready").json()["workers"]]
+
+    def scheduler(self) -> dict[str, Any]:
+        """`GET /v1/scheduler`."""
+        page = self._get("/v1/scheduler")
+        assert page.status_code == 200
+        report: dict[str, Any] = page.json()
+        return report
 
     def metrics(self) -> Metrics:
         page = self._get("/metrics")

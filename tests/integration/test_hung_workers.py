@@ -153,7 +153,7 @@ async def test_an_engine_that_answers_every_question_and_does_no_work_is_found_o
 
 
 async def test_a_long_answer_in_one_piece_is_no_hang() -> None:
-    async with fleet([child("a", "--decode-tokens-per-second", "5")], stall_seconds=1.0) as running:
+    async with fleet([child("a", "--decode-tokens-per-second", "5")], stall_seconds=2.5) as running:
         load = Load(running.url)
         await load.ask(stream=False)
         assert load.outcomes == {"whole": 1}, "four seconds without a byte, but with tokens"

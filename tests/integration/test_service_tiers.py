@@ -32,7 +32,9 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server(engine: EngineProcess, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FrontEnd]:
     """One place, so that whatever comes second waits."""
-    async with front_end(tmp_path_factory.mktemp("server"), engine.url, max_running_requests=1) as running:
+    async with front_end(
+        tmp_path_factory.mktemp("server"), engine.url, max_running_requests=1, flex_wait_seconds=2
+    ) as running:
         yield running
 
 
@@ -201,7 +203,7 @@ async def test_the_scheduler_shows_its_state_and_why(client: aiohttp.ClientSessi
 
 
 async def test_the_terminal_says_what_the_scheduler_keeps_to(server: FrontEnd) -> None:
-    assert "wattline: policy least-loaded, targets p99 TTFT 1 s, p99 TPOT 0.05 s" in server.output()
+    assert "wattline: policy energy, targets p99 TTFT 1 s, p99 TPOT 0.05 s" in server.output()
 
 
 async def waits_in(client: aiohttp.ClientSession, tier: str) -> bool:

@@ -35,7 +35,7 @@ async def test_a_worker_that_dies_before_its_first_byte_is_not_noticed(tmp_path:
     async with (
         fake_engine(tmp_path, *slow) as first,
         fake_engine(tmp_path, *slow) as second,
-        front_end(tmp_path, first.url, second.url) as server,
+        front_end(tmp_path, first.url, second.url, policy="least-loaded") as server,
         aiohttp.ClientSession(server.url) as client,
     ):
         body = HELLO | {"max_tokens": 3, "stream": stream}

@@ -101,7 +101,9 @@ class SchedulerModel:
         number = len(self.over) + len(self.requests)
         due = now_seconds
         if arrival.tier == "flex":
-            due += self.limits.flex_wait_seconds
+            is_awake = any(arrival.model in worker.models for worker in self.workers.values())
+            is_alone = is_awake and not any(one.arrival.model == arrival.model for one in self.running)
+            due += self.limits.flex_wait_seconds * (0.1 if is_alone else 1.0)
             if arrival.deadline_at_seconds is not None:
                 # At least so long before its deadline, longer where a worker must be started first.
                 due = min(due, arrival.deadline_at_seconds - 2 * self.targets.ttft_seconds)
@@ -172,13 +174,13 @@ class SchedulerModel:
 
     def _change_worker(self, command: Park | Start) -> None:
         assert self.may_hold, f"{command}, though the policy uses all workers"
-        assert not self.is_draining
         if isinstance(command, Start):
             assert command.worker_id in self.parked, f"{command}: the worker is not parked"
             self.parked.discard(command.worker_id)
             self.starting.add(command.worker_id)
             self.starts += 1
             return
+        assert not self.is_draining
         worker = self.workers[command.worker_id]
         assert worker.can_park, f"{command}: nobody can park it"
         assert not worker.is_leaving, f"{command}: it is leaving already"
@@ -192,6 +194,8 @@ class SchedulerModel:
     def _dispatch(self, request: ModelRequest, command: Dispatch, now_seconds: float) -> None:
         assert command.worker_id in self.candidates(request), f"{command}: the worker is not one it may have"
         for other in self.queued:
+            if self.is_held(other, now_seconds) and len(self.queued) > self.limits.max_queued_requests:
+                continue  # the queue is full: the held one that is due first is let go before the others
             is_before = self.order(other, now_seconds) < self.order(request, now_seconds)
             if other.arrival.model == request.arrival.model and is_before:
                 assert not self.candidates(other), f"{command} overtook {other.arrival.request_id}"

@@ -233,7 +233,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def the_wakeup_is_that_of_whoever_expires_first(self) -> None:
         queued, now_seconds = self.model.queued, self.now_seconds
         expiries = [self.model.expires_at_seconds(request) for request in queued]
-        if not self.model.is_draining:
+        if not (self.model.is_draining or self.model.may_hold):
             expiries += [
                 one.due_at_seconds for one in queued if one.due_at_seconds > now_seconds and not one.dispatches
             ]

@@ -124,6 +124,18 @@ def test_late_and_repeated_failure_reports_change_nothing() -> None:
     assert core.live_requests == 0
 
 
+def test_retries_of_workers_that_have_gone_wait_in_one_group_however_many_those_are() -> None:
+    core = scheduler(*[ready(f"w{number}") for number in range(5)])
+    arrive(core, *[f"r{number}" for number in range(5)])
+    for number in range(5):
+        core.handle(WorkerLost(f"w{number}", "killed", returns_in_seconds=1.0), 1.0)
+        core.handle(DispatchFailed(f"r{number}", f"w{number}"), 1.0)
+    lane = core._fleet.lane("m")
+    assert lane is not None
+    assert (core.queued_requests, len(lane._groups)) == (5, 1)
+    assert core.handle(ready("w0"), 2.0) == [Dispatch("r0", "w0", "retry")]
+
+
 def test_a_lost_worker_gets_nothing_and_its_requests_await_their_report() -> None:
     core = scheduler(ready("w1"), ready("w2"))
     arrive(core, "r1")

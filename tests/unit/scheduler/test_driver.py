@@ -9,7 +9,7 @@ from scheduler.commands import Command, Dispatch, Reject, RejectCause
 from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
 from scheduler.errors import ProtocolError, RejectedError, RequestGoneError
-from scheduler.events import RequestArrived, WorkerLost, WorkerReady
+from scheduler.events import RequestArrived, RequestFinished, WorkerLost, WorkerReady
 from scheduler.least_loaded import LeastLoaded
 from scheduler.lifecycle import RequestState
 from scheduler.limits import SchedulerLimits
@@ -63,7 +63,7 @@ async def test_a_request_waits_for_room() -> None:
     s = Setup()
     await s.driver.place(RequestArrived("r1", "m"))
     task = await s.waiting("r2")
-    s.driver.finished("r1")
+    s.driver.finished(RequestFinished("r1"))
     assert await task == Dispatch("r2", "w1", "only_worker")
     assert s.commands == [Dispatch("r1", "w1", "only_worker"), Dispatch("r2", "w1", "only_worker")]
 
@@ -202,7 +202,7 @@ async def test_placing_again_what_cannot_be_is_an_error() -> None:
     task = await s.waiting("r2")
     with pytest.raises(ProtocolError, match="request r2 is being placed already"):
         await s.driver.place_again("r2", "w1")
-    s.driver.finished("r1")
+    s.driver.finished(RequestFinished("r1"))
     assert (await task).worker_id == "w1"
 
 
@@ -220,8 +220,8 @@ async def test_placing_again_may_be_refused() -> None:
 async def test_ends_told_twice_do_no_harm() -> None:
     s = Setup()
     await s.driver.place(RequestArrived("r1", "m"))
-    s.driver.finished("r1")
-    s.driver.finished("r1")
+    s.driver.finished(RequestFinished("r1"))
+    s.driver.finished(RequestFinished("r1"))
     s.driver.cancelled("r1")
     assert s.core.live_requests == 0
 
@@ -235,10 +235,10 @@ async def test_a_drain_ends_when_the_last_admitted_request_does() -> None:
     drained = asyncio.create_task(s.driver.drained())
     with pytest.raises(RejectedError):
         await s.driver.place(RequestArrived("r3", "m"))
-    s.driver.finished("r1")
+    s.driver.finished(RequestFinished("r1"))
     await task
     assert not drained.done()
-    s.driver.finished("r2")
+    s.driver.finished(RequestFinished("r2"))
     await drained
     await s.driver.drained()
 
@@ -251,7 +251,7 @@ async def test_who_stops_waiting_for_the_drain_is_not_in_its_way() -> None:
         await asyncio.wait_for(s.driver.drained(), 1.0)
     drained = asyncio.create_task(s.driver.drained())
     await asyncio.sleep(0)
-    s.driver.finished("r1")
+    s.driver.finished(RequestFinished("r1"))
     await drained
 
 

@@ -80,3 +80,17 @@ def test_only_the_end_of_a_stream_is_kept() -> None:
     for _ in range(1000):
         tail.feed(b"data: x\n\n" * 10)
     assert len(tail._tail) <= 4096
+
+
+@pytest.mark.parametrize("end", [b"", DONE, b": energy {}\n\n" + DONE])
+def test_an_error_at_the_end_of_a_stream_is_seen(end: bytes) -> None:
+    tail = StreamTail()
+    tail.feed(b'data: {"choices":[{"text":"a"}]}\n\n')
+    tail.feed(b'data: {"error": {"message": "it broke", "code": 500}}\n\n' + end)
+    assert tail.tells_of_error()
+
+
+def test_a_text_about_errors_is_none() -> None:
+    tail = StreamTail()
+    tail.feed(b'data: {"choices":[{"text":"\\n\\ndata: {\\"error\\": 1}"}]}\n\n' + DONE)
+    assert not tail.tells_of_error()

@@ -93,11 +93,28 @@ def test_a_byte_of_any_answer_is_progress(worker: Watched) -> None:
     worker.send()
     other = worker.send()
     assert worker.after(50) is None
-    other.headers_received()
+    other.headers_received(is_answer=True)
     assert worker.after(50) is None
     other.piece_received()
     other.next_awaited()
     worker.look()
+    assert worker.after(59) is None
+    assert worker.after(1) is not None
+
+
+def test_headers_of_streams_and_refusals_are_no_progress(worker: Watched) -> None:
+    worker.report()
+    worker.send()
+    for _ in range(5):
+        assert worker.after(10) is None
+        worker.send().headers_received(is_answer=False)
+    assert worker.after(10) is not None
+
+
+def test_they_prove_that_a_worker_answers_which_does_not_say_what_it_does(worker: Watched) -> None:
+    worker.send()
+    assert worker.after(50) is None
+    worker.send().headers_received(is_answer=False)
     assert worker.after(59) is None
     assert worker.after(1) is not None
 
