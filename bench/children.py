@@ -24,10 +24,16 @@ class ChildFailedError(RuntimeError):
 
 
 @contextlib.contextmanager
-def child(command: Sequence[str], ready_url: str, ready_path: str, ready_seconds: float) -> Iterator[int]:
+def child(
+    command: Sequence[str],
+    ready_url: str,
+    ready_path: str,
+    ready_seconds: float,
+    end_seconds: float = TERMINATE_SECONDS,
+) -> Iterator[int]:
     """Runs a process for the time of the block, which begins once it answers 200 on `ready_path`.
 
-    Yields its process id. It is stopped however the block ends.
+    Yields its process id. It is stopped however the block ends: asked to, and killed after `end_seconds`.
 
     Raises:
         ChildFailedError: it ended, or was not ready in time.
@@ -44,7 +50,7 @@ def child(command: Sequence[str], ready_url: str, ready_path: str, ready_seconds
                 raise ChildFailedError(f"{' '.join(command)} {state}:\n{tail}")
             yield process.pid
         finally:
-            _end(process)
+            _end(process, end_seconds)
 
 
 @contextlib.contextmanager
@@ -105,10 +111,10 @@ def _status(url: str, path: str) -> int | None:
         connection.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
     process.terminate()
     try:
-        process.wait(TERMINATE_SECONDS)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -181,6 +181,16 @@ def bench_attribution(context: typer.Context) -> None:
 
 
 @bench_app.command(
+    "energy", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_energy(context: typer.Context) -> None:
+    """CPU-seconds and joules per output token of real engines on the CPU, under each scheduling policy in turn."""
+    from bench.energy.command import main as energy  # noqa: PLC0415  # benchmarks load on demand
+
+    energy(context.args)
+
+
+@bench_app.command(
     "scheduler", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
 def bench_scheduler(context: typer.Context) -> None:
