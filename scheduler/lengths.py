@@ -44,7 +44,7 @@ class Lengths:
         """The mean answer's tokens, within the caller's own bound."""
         mean = self._by_tenant.get((model, tenant)) or self._by_model.get(model)
         expected = _PRIOR_OUTPUT_TOKENS if mean is None else mean.value
-        return expected if max_output_tokens is None else min(expected, max_output_tokens)
+        return expected if max_output_tokens is None else max(0.0, min(expected, max_output_tokens))
 
     def ended(
         self, model: str, tenant: str, prompt_bytes: int, prompt_tokens: int | None, output_tokens: int | None

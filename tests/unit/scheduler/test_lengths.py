@@ -39,6 +39,11 @@ def test_the_callers_bound_is_kept() -> None:
     assert Lengths().output_tokens("m", "t", 7) == 7
 
 
+@pytest.mark.parametrize("bound", [0, -1, -(2**62), -(10**400)])
+def test_a_bound_below_zero_is_no_negative_work(bound: int) -> None:
+    assert Lengths().output_tokens("m", "t", bound) == 0
+
+
 def test_a_tenant_with_its_own_habits_gets_its_own_mean() -> None:
     known = taught(100, 400, "long", taught(100, 20, "short"))
     assert known.output_tokens("m", "short", None) < 40
