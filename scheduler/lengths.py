@@ -9,6 +9,8 @@ _PRIOR_BYTES_PER_TOKEN: Final = 4.0
 _PRIOR_OUTPUT_TOKENS: Final = 211.0
 # A mean over about so many requests.
 _MOST_EVIDENCE: Final = 200.0
+# More than any context holds: whoever tells of so many cannot be believed.
+_MOST_TOKENS: Final = 10_000_000
 # Before a tenant has shown as many answers, its mean leans on that of all.
 _LEANING: Final = 5.0
 # Tenants come and go; those not heard of for longest are forgotten.
@@ -50,11 +52,11 @@ class Lengths:
         self, model: str, tenant: str, prompt_bytes: int, prompt_tokens: int | None, output_tokens: int | None
     ) -> None:
         """Learn from a request that has ended; None and nonsense teach nothing."""
-        if prompt_tokens is not None and prompt_tokens > 0 and prompt_bytes > 0:
+        if prompt_tokens is not None and 0 < prompt_tokens <= _MOST_TOKENS and prompt_bytes > 0:
             ratio = self._bytes_per_token.setdefault(model, _Mean(_PRIOR_BYTES_PER_TOKEN, 1))
             # Between single bytes and the longest words; whatever else is in the body is not text.
             ratio.observe(min(32.0, max(0.25, prompt_bytes / prompt_tokens)))
-        if output_tokens is None or output_tokens < 0:
+        if output_tokens is None or not 0 <= output_tokens <= _MOST_TOKENS:
             return
         of_model = self._by_model.setdefault(model, _Mean(_PRIOR_OUTPUT_TOKENS, 1))
         of_model.observe(output_tokens)

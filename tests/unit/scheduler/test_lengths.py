@@ -105,5 +105,7 @@ def test_none_and_nonsense_teach_nothing() -> None:
     known.ended("m", "t", 3000, None, None)
     known.ended("m", "t", 0, 1000, -1)
     known.ended("m", "t", 3000, 0, -1)
+    known.ended("m", "t", 3000, 10**9, 10**9)
+    known.ended("m", "t", 3000, 10**400, 10**400)
     assert known.prompt_tokens("m", 4000) == 1000
     assert known.output_tokens("m", "t", None) == Lengths().output_tokens("m", "t", None)
