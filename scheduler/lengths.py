@@ -5,6 +5,8 @@ from typing import Final
 
 # English text in the tokenizers of current models; a guess that the first answers replace.
 _PRIOR_BYTES_PER_TOKEN: Final = 4.0
+# What the guess weighs: as much as one short prompt.
+_PRIOR_PROMPT_TOKENS: Final = 100.0
 # The mean of the Azure conversation trace of 2023 (Patel et al., Splitwise, ISCA 2024), until answers are seen.
 _PRIOR_OUTPUT_TOKENS: Final = 211.0
 # A mean over about so many requests.
@@ -29,11 +31,30 @@ class _Mean:
         self.value += (value - self.value) / self.evidence
 
 
+class _TextRatio:
+    """Bytes in a token: all over all, so that short prompts, which are mostly template, say little of long ones."""
+
+    __slots__ = ("_size_bytes", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens = _Mean(_PRIOR_PROMPT_TOKENS, 1)
+        self._size_bytes = _Mean(_PRIOR_PROMPT_TOKENS * _PRIOR_BYTES_PER_TOKEN, 1)
+
+    @property
+    def value(self) -> float:
+        return self._size_bytes.value / self._tokens.value
+
+    def observe(self, size_bytes: int, tokens: int) -> None:
+        # Between single bytes and the longest words; whatever else is in the body is not text.
+        self._tokens.observe(min(size_bytes / 0.25, max(size_bytes / 32.0, tokens)))
+        self._size_bytes.observe(size_bytes)
+
+
 class Lengths:
     """Means by model, and for answers by tenant too; O(1) to ask and to teach."""
 
     def __init__(self) -> None:
-        self._bytes_per_token: dict[str, _Mean] = {}
+        self._bytes_per_token: dict[str, _TextRatio] = {}
         self._by_model: dict[str, _Mean] = {}
         self._by_tenant: OrderedDict[tuple[str, str], _Mean] = OrderedDict()
 
@@ -53,9 +74,7 @@ class Lengths:
     ) -> None:
         """Learn from a request that has ended; None and nonsense teach nothing."""
         if prompt_tokens is not None and 0 < prompt_tokens <= _MOST_TOKENS and prompt_bytes > 0:
-            ratio = self._bytes_per_token.setdefault(model, _Mean(_PRIOR_BYTES_PER_TOKEN, 1))
-            # Between single bytes and the longest words; whatever else is in the body is not text.
-            ratio.observe(min(32.0, max(0.25, prompt_bytes / prompt_tokens)))
+            self._bytes_per_token.setdefault(model, _TextRatio()).observe(prompt_bytes, prompt_tokens)
         if output_tokens is None or not 0 <= output_tokens <= _MOST_TOKENS:
             return
         of_model = self._by_model.setdefault(model, _Mean(_PRIOR_OUTPUT_TOKENS, 1))

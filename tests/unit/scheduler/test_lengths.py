@@ -24,6 +24,15 @@ def test_an_empty_prompt_is_a_token() -> None:
     assert Lengths().prompt_tokens("m", 0) == 1
 
 
+def test_short_prompts_in_long_templates_say_little_of_long_prompts() -> None:
+    known = Lengths()
+    for _ in range(300):
+        known.ended("m", "t", 4000, 1000, None)
+        known.ended("m", "t", 2, 40, None)
+        known.ended("m", "t", 2, 40, None)
+    assert known.prompt_tokens("m", 4000) == pytest.approx(1000, rel=0.05)
+
+
 def test_models_are_learned_apart() -> None:
     known = taught(50, 10)
     assert known.prompt_tokens("other", 4000) == 1000
