@@ -6,6 +6,7 @@ from statistics import pvariance
 
 import pytest
 
+from bench.simulation import workload
 from bench.simulation.errors import SimulationSettingError
 from bench.simulation.trace import TraceRequest, read_trace
 from bench.simulation.workload import PlannedRequest, WorkloadSettings, plan_requests, shape_ratio
@@ -137,6 +138,7 @@ def test_a_limit_keeps_the_first_requests() -> None:
         ({"duration_seconds": -1.0}, "--duration-seconds is -1.0"),
         ({"peak_to_trough_ratio": 0.5}, "--diurnal-peak-to-trough is 0.5"),
         ({"period_seconds": 0.0}, "--diurnal-period-seconds is 0.0"),
+        ({"period_seconds": 1e-320, "peak_to_trough_ratio": 2.0}, "--diurnal-period-seconds is 1e-320"),
         ({"flex_share_ratio": 1.5}, "--flex-share is 1.5, expected a number from 0 to 1"),
         ({"limit_requests": 0}, "--limit-requests is 0"),
     ],
@@ -145,6 +147,12 @@ def test_a_setting_without_sense_is_named(settings: dict[str, float], said: str)
     with pytest.raises(SimulationSettingError) as raised:
         planned(**settings)
     assert str(raised.value).startswith(said)
+
+
+def test_thinning_that_leaves_hardly_anybody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "_MOST_LOOKED_AT", 1000)
+    with pytest.raises(SimulationSettingError, match=r"1001 arrivals by .* leave 0 requests"):
+        planned(rate_scale=1e12, duration_seconds=DAY_SECONDS, peak_to_trough_ratio=1e9)
 
 
 def test_a_trace_of_one_instant_cannot_be_repeated() -> None:
