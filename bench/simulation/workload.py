@@ -47,7 +47,8 @@ class WorkloadSettings:
         _expect("--diurnal-peak-to-trough", ratio, 1 <= ratio < inf, "a finite number of at least 1")
         _expect("--flex-share", self.flex_share_ratio, 0 <= self.flex_share_ratio <= 1, "a number from 0 to 1")
         duration, period = self.duration_seconds, self.period_seconds
-        _expect("--duration-seconds", duration, duration is None or 0 < duration < inf, "finite seconds above 0")
+        is_duration = duration is None or 0 < duration <= _MOST_SECONDS
+        _expect("--duration-seconds", duration, is_duration, f"seconds above 0 and at most {_MOST_SECONDS:.0f}")
         is_period = period is None or _LEAST_PERIOD_SECONDS <= period < inf
         _expect("--diurnal-period-seconds", period, is_period, f"finite seconds of at least {_LEAST_PERIOD_SECONDS:g}")
         limit = self.limit_requests

@@ -136,6 +136,7 @@ def test_a_limit_keeps_the_first_requests() -> None:
         ({"rate_scale": 0.0}, "--rate-scale is 0.0, expected a finite number above 0"),
         ({"rate_scale": float("nan")}, "--rate-scale is nan"),
         ({"duration_seconds": -1.0}, "--duration-seconds is -1.0"),
+        ({"duration_seconds": 1e308}, "--duration-seconds is 1e+308, expected seconds above 0 and at most 2678400"),
         ({"peak_to_trough_ratio": 0.5}, "--diurnal-peak-to-trough is 0.5"),
         ({"period_seconds": 0.0}, "--diurnal-period-seconds is 0.0"),
         ({"period_seconds": 1e-320, "peak_to_trough_ratio": 2.0}, "--diurnal-period-seconds is 1e-320"),
