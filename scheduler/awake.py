@@ -25,6 +25,8 @@ _FULL_RATIO: Final = 0.6
 # Under a power cap: the batch at which power has nearly stopped to grow, and one that is still worth being awake for.
 _FULL_BATCH: Final = 256
 _SMALL_BATCH: Final = 8
+# A start that takes so many times as long as the last one has most likely failed without saying so.
+_OVERDUE_STARTS: Final = 3.0
 # Demand fades but never ends; what keeps a worker busy for less than a hundredth of the time keeps none awake.
 _LEAST_DEMAND_WORKERS: Final = 0.01
 
@@ -39,12 +41,23 @@ class Awake:
         self._is_enabled = is_enabled
         self._is_draining = False
         self._due: OrderedIds[tuple[float, int]] = OrderedIds()
+        self._overdue: OrderedIds[tuple[float, int]] = OrderedIds()
+        self._late_ids: set[str] = set()
         self._forecasts: dict[str, tuple[float, tuple[int, float]]] = {}
 
     def next_wakeup(self) -> float | None:
-        """When an idle worker has idled for long enough, or None."""
-        first = self._due.first()
-        return None if first is None else first[0][0]
+        """When an idle worker has idled for long enough, or a start is overdue, or None."""
+        instants = [first[0][0] for one in (self._due, self._overdue) if (first := one.first()) is not None]
+        return min(instants, default=None)
+
+    def take_overdue(self, now_seconds: float) -> bool:
+        """Whether a start has become overdue since this was asked last."""
+        is_any = False
+        while (first := self._overdue.first()) is not None and first[0][0] <= now_seconds:
+            self._overdue.discard(first[1])
+            self._late_ids.add(first[1])
+            is_any = True
+        return is_any
 
     def drain(self) -> None:
         """Nothing is parked from now on, and started only where somebody would wait in vain."""
@@ -75,6 +88,8 @@ class Awake:
     def forget(self, worker_id: str) -> None:
         """A worker has gone."""
         self._due.discard(worker_id)
+        self._overdue.discard(worker_id)
+        self._late_ids.discard(worker_id)
 
     def park_idle(self, now_seconds: float) -> list[WorkerCommand]:
         """Park every worker that is due and not wanted."""
@@ -163,7 +178,7 @@ class Awake:
         awake = lane.awake_workers
         if awake == len(lane.expected_worker_ids):
             return []
-        starting = lane.phases.count(WorkerPhase.STARTING)
+        starting = self._on_their_way(lane)
         if self._is_draining and (lane.is_empty or awake + starting > 0):
             return []
         wanted, demand_workers = self._wanted_now(lane, now_seconds)
@@ -178,8 +193,17 @@ class Awake:
             if not is_first and not self._has_power_for(record):
                 break
             self._fleet.starting(record, now_seconds)
+            self._late_ids.discard(record.worker_id)
+            overdue_at_seconds = now_seconds + _OVERDUE_STARTS * record.model.start_seconds
+            self._overdue.push((overdue_at_seconds, record.generation), record.worker_id)
             commands.append(Start(record.worker_id, reason))
         return commands
+
+    def _on_their_way(self, lane: Lane) -> int:
+        """How many workers are starting; one whose start is overdue may never come, and counts no more."""
+        late = (self._fleet.record(worker_id) for worker_id in self._late_ids)
+        is_late = (one is not None and one.phase is WorkerPhase.STARTING and lane.model in one.models for one in late)
+        return lane.phases.count(WorkerPhase.STARTING) - sum(is_late)
 
     def _affordable(self, lane: Lane) -> int:
         """How many workers the power cap lets run at a full batch; a few full ones do more than many starved ones."""

@@ -129,6 +129,8 @@ class Scheduler:
         commands += self._fill(self._fleet.lanes, now_seconds)
         for lane in due_lanes:
             commands += self._start_for(lane, None, now_seconds)
+        if self._awake.take_overdue(now_seconds):
+            commands += self._awake.start_needed(self._fleet.lanes, now_seconds)
         return commands + list(self._awake.park_idle(now_seconds))
 
     def snapshot(self) -> SchedulerSnapshot:
@@ -169,7 +171,8 @@ class Scheduler:
         commands: list[Command] = (
             [dispatch] if dispatch is not None else self._queue_arrival(request, lane, now_seconds)
         )
-        return commands + self._start_for(lane, dispatch, now_seconds)
+        is_turned_away = request.state is RequestState.ABSENT
+        return commands + self._start_for(lane, dispatch, now_seconds, is_turned_away=is_turned_away)
 
     def _new_request(self, arrival: RequestArrived, lane: Lane | None, now_seconds: float) -> Request:
         prompt_tokens = arrival.prompt_tokens
@@ -290,7 +293,9 @@ class Scheduler:
         notices: list[Notice] = self._notices.of(worker)
         return [*commands, *notices, *self._awake.start_needed(self._fleet.lanes_of(worker), now_seconds)]
 
-    def _start_for(self, lane: Lane, dispatch: Dispatch | None, now_seconds: float) -> list[Command]:
+    def _start_for(
+        self, lane: Lane, dispatch: Dispatch | None, now_seconds: float, *, is_turned_away: bool = False
+    ) -> list[Command]:
         """Start workers for what has come, where it shows that those awake are not enough."""
         if lane.held_reason == POWER_CAP and not lane.is_empty and len(lane.pool):
             return list(self._awake.park_for_power(lane, now_seconds))
@@ -299,6 +304,8 @@ class Scheduler:
             at_risk = "a request was placed where the targets are at risk"
         elif dispatch is None and lane.has_urgent:
             at_risk = f"{lane.pool.waiting_requests} requests wait for a place"
+        elif dispatch is None and is_turned_away and not lane.workers:
+            at_risk = "a request found no place to wait in and no worker is awake"
         return list(self._awake.start_needed([lane], now_seconds, at_risk=at_risk))
 
     # -- waiting -------------------------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ class Placer:
         reason = "retry" if request.was_dispatched else placement.reason
         request.advance(Dispatch)
         request.is_due = True  # one that joins what runs anyway is no demand: no worker need be awake for it
-        worker.expect_prefill(request.prompt_tokens, now_seconds)
+        request.prefill_seconds = worker.expect_prefill(request.prompt_tokens, now_seconds)
+        request.prefilled_at_seconds = worker.prefilled_at_seconds
         request.place_on(worker)
         request.dispatched_at_seconds = now_seconds
         self._booked(worker, lane, 1, now_seconds)
@@ -81,6 +82,7 @@ class Placer:
     def leave(self, request: Request, lane: Lane, now_seconds: float) -> Worker:
         """Take the request off its worker, and return that."""
         worker = request.leave_worker()
+        worker.skip_prefill(min(request.prefill_seconds, request.prefilled_at_seconds - now_seconds), now_seconds)
         self._booked(worker, lane, -1, now_seconds)
         return worker
 
@@ -114,4 +116,6 @@ class Placer:
             return False
         model, running = worker.model, worker.running_requests
         predicted_watts = self._fleet.predicted_watts + model.watts(running + 1) - model.watts(running)
-        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if request.arrival.tier == FLEX else _POWER_RATIO)
+        # One that is due stands before others: to stop it earlier than them would be to stop them too.
+        is_patient = request.arrival.tier == FLEX and not request.is_due
+        return predicted_watts > cap_watts * (_FLEX_POWER_RATIO if is_patient else _POWER_RATIO)

@@ -19,6 +19,7 @@ class Request:
     holds requests, `is_holdable`, it may be held back so long though there is room. `worker` is the generation it runs
     on, None while queued. `ready_number` is the last worker's at the instant of dispatch, None before the first, and
     `avoided_ready_numbers` are those of the workers which failed it: one that reports ready anew has another number.
+    `prefill_seconds` is how long its prompt was predicted to take on the last worker, until `prefilled_at_seconds`.
     """
 
     arrival: RequestArrived
@@ -36,6 +37,8 @@ class Request:
     avoided_ready_numbers: frozenset[int] = frozenset()
     queued_at_seconds: float = 0.0
     dispatched_at_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    prefilled_at_seconds: float = 0.0
 
     @property
     def order(self) -> tuple[int, float, int]:

@@ -59,8 +59,8 @@ class Worker:
         self.max_running_requests = ready.max_running_requests
         self.can_park = ready.can_park
 
-    def expect_prefill(self, prompt_tokens: float, now_seconds: float) -> None:
-        """A prompt was sent here."""
+    def expect_prefill(self, prompt_tokens: float, now_seconds: float) -> float:
+        """A prompt was sent here; the seconds that computing it is predicted to take."""
         model = self.model
         seconds = model.prefill_seconds(prompt_tokens, self.running_requests)
         self.prefilled_at_seconds = max(self.prefilled_at_seconds, now_seconds) + seconds
@@ -70,6 +70,14 @@ class Worker:
         # Prompts that come by chance (Poisson): what n of them add up to varies by the sum of their squares.
         self._prefill_variance = self._prefill_variance * faded * faded + share * share
         self._prefill_seen_at_seconds = now_seconds
+        return seconds
+
+    def skip_prefill(self, seconds: float, now_seconds: float) -> None:
+        """A request has left whose prompt was predicted to take so much longer: nobody computes that now."""
+        if self.running_requests == 0:
+            self.prefilled_at_seconds = now_seconds
+        elif seconds > 0:
+            self.prefilled_at_seconds -= seconds
 
     def prefill_ratio(self, now_seconds: float) -> float:
         """The share of its time that goes to prompts just now; above 1 where they come faster than it computes them."""

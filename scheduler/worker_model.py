@@ -9,7 +9,7 @@ from typing import Final
 
 from scheduler.curve import MonotoneCurve
 from scheduler.events import WorkReport
-from scheduler.hardware import hardware_class
+from scheduler.hardware import HARDWARE, hardware_class
 
 # Without a report for so long, what was learned is no guide to what is going on.
 _FRESH_SECONDS: Final = 10.0
@@ -21,6 +21,11 @@ _MOST_RATIO: Final = 4.0
 _LEAST_STRETCH_SECONDS: Final = 0.2
 # Power is learned from stretches in which the engine was busy for at least this share of the time.
 _LEAST_BUSY_RATIO: Final = 0.5
+# Whatever a start is believed to cost: so short a pause says nothing of what comes.
+_LEAST_IDLE_SECONDS: Final = 10.0
+# Of unknown hardware only what it draws idle can be seen; bare, GPUs that were measured draw 0.59 (H100) to 0.67 (A100)
+# of that (arXiv 2605.23918).
+_BARE_RATIO: Final = 0.6
 # So many stretches until the steps are taken for known, where a decision cannot be taken back.
 _KNOWN_STRETCHES: Final = 3
 # vLLM's smallest budget of tokens for one step of online serving: a longer prompt takes several steps, and each of them
@@ -38,6 +43,7 @@ class WorkerModel:
     def __init__(self, hardware: str) -> None:
         prior = hardware_class(hardware)
         self.hardware = hardware
+        self._is_unknown = prior is HARDWARE["unknown"]
         self.steps = MonotoneCurve(prior.step_seconds)
         self.power = MonotoneCurve(prior.watts)
         self.prefill_token_seconds = prior.prefill_token_seconds
@@ -127,7 +133,7 @@ class WorkerModel:
         snoopy caching, 1988). Infinite where a parked worker draws no less than an idle one.
         """
         saved_watts = self.idle_watts - self.parked_watts
-        return self.start_joules / saved_watts if saved_watts > 0 else inf
+        return max(_LEAST_IDLE_SECONDS, self.start_joules / saved_watts) if saved_watts > 0 else inf
 
     def _learn_start(self, work: WorkReport) -> None:
         if work.loading_joules is not None and work.loading_joules > 0 and self._is_start_measured:
@@ -161,6 +167,8 @@ class WorkerModel:
         # An engine that hangs makes no steps either, and its energy is told when the step ends.
         if busy_ratio == 0 and is_idle:
             self.idle_watts += _WEIGHT_OF_NEWEST * (power_watts - self.idle_watts)
+            if self._is_unknown:
+                self.parked_watts = _BARE_RATIO * self.idle_watts
         elif busy_ratio >= _LEAST_BUSY_RATIO:
             active_watts = (power_watts - self.idle_watts * (1 - busy_ratio)) / busy_ratio
             self.power.observe(max(1.0, batch), active_watts, busy_ratio)

@@ -1,7 +1,6 @@
 """Reads, from the end of an answer, what it cost. Never more of it than that."""
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +11,8 @@ _COMMENT: Final = b": energy {"
 _ERROR: Final = re.compile(rb"^data: ?\{\"error\"", re.MULTILINE)
 # An energy block is under 700 bytes; with it come `data: [DONE]` or the end of a Responses event stream.
 _TAIL_BYTES: Final = 4096
+# Farther than anything that can be counted, and what a float still holds.
+_MOST: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def _read(text: bytes) -> Cost:
 
 def _amount(value: object) -> float | None:
     """A worker's word, as far as it is an amount: one NaN would spoil a total for good."""
-    return float(value) if isinstance(value, int | float) and 0 <= value < math.inf else None
+    return float(value) if isinstance(value, int | float) and 0 <= value < _MOST else None
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
+    return value if isinstance(value, int) and 0 <= value < _MOST else None

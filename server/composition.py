@@ -102,7 +102,13 @@ def _supervise(
         roster.engine_ready(engine.worker_id, ready)
 
     supervisor = Supervisor(
-        engine, driver.tell, on_ready, time.monotonic, settings.max_running_requests, hardware=hardware
+        engine,
+        driver.tell,
+        on_ready,
+        time.monotonic,
+        settings.max_running_requests,
+        hardware=hardware,
+        before_parking=lambda: roster.take_last_report(engine.worker_id),
     )
     roster.add(supervisor)
     return supervisor

@@ -12,6 +12,7 @@ def _encodable(name: str) -> str:
 
 Name = Annotated[str, AfterValidator(_encodable)]
 Microjoules = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Watts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Account = Literal["prefill", "decode", "idle", "loading", "unattributed"]
 
@@ -28,10 +29,10 @@ class EndedRequest(BaseModel):
 class Work(BaseModel):
     """What an engine has done since it started."""
 
-    steps_total: Annotated[int, Field(ge=0, lt=2**63)]
+    steps_total: Count
     step_seconds_total: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    decode_tokens_total: Annotated[int, Field(ge=0, lt=2**63)]
-    prefill_tokens_total: Annotated[int, Field(ge=0, lt=2**63)]
+    decode_tokens_total: Count
+    prefill_tokens_total: Count
     kv_cache_usage_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
@@ -48,9 +49,9 @@ class EnergyReport(BaseModel):
     power_watts: dict[Name, Watts | None] = {}
     in_flight_microjoules: dict[Name, dict[str, Microjoules]] = {}
     accounts_microjoules: dict[Name, dict[Account, Microjoules]] = {}
-    counter_faults: dict[Name, dict[Name, Annotated[int, Field(ge=0)]]] = {}
-    running_requests: Annotated[int, Field(ge=0)] = 0
-    waiting_requests: Annotated[int, Field(ge=0)] = 0
+    counter_faults: dict[Name, dict[Name, Count]] = {}
+    running_requests: Count = 0
+    waiting_requests: Count = 0
     work: Work | None = None
     recent_requests: list[EndedRequest] = []
     recent_aborts: list[EndedRequest] = []

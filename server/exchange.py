@@ -51,6 +51,9 @@ T = TypeVar("T")
 # A request that three engines in a row broke off is more likely at fault than they are.
 _MAX_ATTEMPTS: Final = 3
 
+# More of an answer's time spent on waiting for its caller says more of him than of the engine.
+_HELD_UP_RATIO: Final = 0.1
+
 
 class Exchange:
     """Serves one request to an engine route. `record` is filled in as it goes.
@@ -76,6 +79,7 @@ class Exchange:
         self._interruption: ApiError | None = None
         self._has_begun = False
         self._is_stalled = False
+        self._held_up_seconds = 0.0
         self._tried_worker_ids: list[str] = []
         self.engine_id: str | None = None
         self.has_failed = False
@@ -138,7 +142,10 @@ class Exchange:
         rest_tokens = (cost.output_tokens or 0) - 1
         tpot_seconds = None
         if first_seconds is not None and rest_tokens > 0:
-            tpot_seconds = (self._elapsed() - first_seconds) / rest_tokens
+            rest_seconds = self._elapsed() - first_seconds
+            # Of an answer that its caller took slowly nobody can say how fast it might have come.
+            if self._held_up_seconds <= _HELD_UP_RATIO * rest_seconds:
+                tpot_seconds = rest_seconds / rest_tokens
         return RequestFinished(request_id, cost.prompt_tokens, cost.output_tokens, first_seconds, tpot_seconds)
 
     def _give_up_on_caller(self) -> None:
@@ -327,6 +334,7 @@ class Exchange:
             return
         finally:
             watch.close()
+            self._held_up_seconds = watch.held_up_seconds
             # Also of a caller who leaves once the answer is whole, or its error told.
             self._cost = tail.cost()
             self.has_failed = self.has_failed or tail.tells_of_error()

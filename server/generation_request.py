@@ -41,9 +41,10 @@ class _Fields(BaseModel):
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
     service_tier: str | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
+    # Engines refuse less too, but only after the scheduler has counted on it.
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=0)] | None = None
     # For their length only.
     prompt: Any = None
     input: Any = None

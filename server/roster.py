@@ -142,6 +142,10 @@ class Roster:
                 group.create_task(self._poll_member(member, tell), name=f"poll {member.worker_id}")
             group.create_task(self._watch_progress(), name="watch the workers' progress")
 
+    async def take_last_report(self, worker_id: str) -> None:
+        """Ask a worker that is to be stopped for its energy: what it spent since the last poll dies with it."""
+        await self._refresh(self._members[worker_id])
+
     async def refresh(self) -> None:
         """Ask every ready worker for its energy now, all at once; a slow one keeps its last report."""
         await asyncio.gather(*(self._refresh(member) for member in self._members.values()))

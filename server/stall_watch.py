@@ -12,9 +12,13 @@ _LOOK_SECONDS: Final = 15.0
 
 
 class StallWatch:
-    """A `send` that calls `on_stall` when one message has waited for a minute to be taken."""
+    """A `send` that calls `on_stall` when one message has waited for a minute to be taken.
+
+    `held_up_seconds` is for how long messages have waited in all.
+    """
 
     def __init__(self, send: Send, on_stall: Callable[[], None]) -> None:
+        self.held_up_seconds = 0.0
         self._send = send
         self._on_stall = on_stall
         self._since_seconds: float | None = None
@@ -23,9 +27,10 @@ class StallWatch:
 
     async def send(self, message: Message) -> None:
         """Send, under watch."""
-        self._since_seconds = time.monotonic()
+        since_seconds = self._since_seconds = time.monotonic()
         await self._send(message)
         self._since_seconds = None
+        self.held_up_seconds += time.monotonic() - since_seconds
 
     def close(self) -> None:
         """Stop watching."""

@@ -5,7 +5,7 @@ Tells of it in scheduler events. Whether a worker is hung is judged elsewhere, w
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ class Supervisor:
 
     `on_ready` is called before WorkerReady is told, so that whoever speaks to the engine is prepared. `hardware` is
     what WorkerReady says the engine runs on. `is_parked` while nothing but an order is missing for it to serve, and on
-    its way up from there.
+    its way up from there. `before_parking` is awaited while a worker that is to be parked still answers.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Supervisor:
         max_running_requests: int,
         *,
         hardware: str = "unknown",
+        before_parking: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.engine = engine
         self.state = WorkerState.STOPPED
@@ -66,6 +67,7 @@ class Supervisor:
         self.restarts = 0
         self.start_seconds: float | None = None
         self._hardware = hardware
+        self._before_parking = before_parking
         self._suspected = asyncio.Event()
         self._orders = Orders()
         self._tell = tell
@@ -188,6 +190,9 @@ class Supervisor:
             await self._back_off(grace_seconds=0.0)
         elif self._orders.must_park:
             logger.info("worker %s is to be parked%s", self._worker_id, f" and is lost: {cause}" if cause else "")
+            if self._before_parking is not None and cause is None:
+                await self._before_parking()
+                self._orders.take_hang()  # given up while it told its last: parked all the same
         else:
             if self._clock() - since_seconds > _STABLE_SECONDS:
                 self._pause_seconds = _FIRST_PAUSE_SECONDS

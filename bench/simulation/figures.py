@@ -219,6 +219,8 @@ def figures_of(ran: PolicyRun) -> RunFigures:
 def _moments(ran: PolicyRun, urgent: Sequence[RequestLog]) -> tuple[Moment, ...]:
     samples = ran.run.samples
     ends = [sample.at_seconds for sample in samples[1:]]
+    if not ends:  # all were refused as they came, and no time passed
+        return ()
     arrived, met = [0] * len(ends), [0] * len(ends)
     for log in urgent:
         place = min(bisect_right(ends, log.planned.arrives_at_seconds), len(ends) - 1)

@@ -65,8 +65,8 @@ def engine_model_of_sizes(  # each is one of the sizes that describe a model
         ("active_parameters", parameters if active_parameters is None else active_parameters),
         ("gpus", 1 if gpus is None else gpus),
     ):
-        if not 0 < value < float("inf"):
-            raise SimulationSettingError(f"{key}={value!r}: expected a finite number above 0")
+        if not 1 <= value < float("inf"):
+            raise SimulationSettingError(f"{key}={value!r}: expected a finite number of at least 1")
     if active_parameters is not None and active_parameters > parameters:
         raise SimulationSettingError(f"active_parameters={active_parameters!r}: expected at most {parameters!r}")
     name = f"{parameters / 1e9:g}b"

@@ -16,6 +16,9 @@ SECONDS_PER_DAY = 86_400.0
 # What a simulation gets through in an hour or so, and in a few gigabytes.
 _MOST_REQUESTS = 10_000_000
 _MOST_SECONDS = 31 * SECONDS_PER_DAY
+# Of arrivals that are thinned out, too; reached in half a minute.
+_MOST_LOOKED_AT = 3 * _MOST_REQUESTS
+_LEAST_PERIOD_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,11 @@ class WorkloadSettings:
         ratio = self.peak_to_trough_ratio
         _expect("--diurnal-peak-to-trough", ratio, 1 <= ratio < inf, "a finite number of at least 1")
         _expect("--flex-share", self.flex_share_ratio, 0 <= self.flex_share_ratio <= 1, "a number from 0 to 1")
-        for name, value in (
-            ("--duration-seconds", self.duration_seconds),
-            ("--diurnal-period-seconds", self.period_seconds),
-        ):
-            _expect(name, value, value is None or 0 < value < inf, "finite seconds above 0")
+        duration, period = self.duration_seconds, self.period_seconds
+        is_duration = duration is None or 0 < duration <= _MOST_SECONDS
+        _expect("--duration-seconds", duration, is_duration, f"seconds above 0 and at most {_MOST_SECONDS:.0f}")
+        is_period = period is None or _LEAST_PERIOD_SECONDS <= period < inf
+        _expect("--diurnal-period-seconds", period, is_period, f"finite seconds of at least {_LEAST_PERIOD_SECONDS:g}")
         limit = self.limit_requests
         _expect("--limit-requests", limit, limit is None or limit > 0, "a whole number above 0")
 
@@ -72,7 +75,12 @@ def plan_requests(trace: Sequence[TraceRequest], settings: WorkloadSettings) -> 
     thinning, tiers = random.Random(f"{settings.seed}/thinning"), random.Random(f"{settings.seed}/tiers")
     planned: list[PlannedRequest] = []
     first_at_seconds = None
-    for at_seconds, request in _arrivals(trace, settings):
+    for looked_at, (at_seconds, request) in enumerate(_arrivals(trace, settings)):
+        if looked_at > _MOST_LOOKED_AT:
+            raise SimulationSettingError(
+                f"{looked_at} arrivals by {at_seconds:.3g} s leave {len(planned)} requests: expected a "
+                "--diurnal-peak-to-trough that thins fewer, a lower --rate-scale or a shorter --duration-seconds"
+            )
         if settings.peak_to_trough_ratio > 1 and thinning.random() >= shape_ratio(at_seconds, settings):
             continue
         first_at_seconds = at_seconds if first_at_seconds is None else first_at_seconds

@@ -125,6 +125,15 @@ def test_a_table_for_people(capsys: pytest.CaptureFixture[str], trace: Path) -> 
     assert "flex deadlines missed" in table
 
 
+def test_a_trace_of_which_nothing_fits_any_engine_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,10000000,1\n")
+    told = json.loads(printed(capsys, trace, "--gpus", "2", "--json"))
+    assert (told["requests_by_outcome"], told["timeline"]) == ({"too_long": 1}, [])
+
+
 def test_a_fleet_is_sized_for_the_peak_and_more(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
     told = json.loads(printed(capsys, trace, "--size-fleet", "round-robin", "--size-headroom", "1.25", "--json"))
     assert told["sizing"] == {"policy": "round-robin", "headroom": 1.25, "workers": 1, "gpus": 1}

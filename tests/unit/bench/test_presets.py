@@ -44,7 +44,8 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"parameters": 0}, "parameters=0: expected a finite number above 0"),
+        ({"parameters": 0}, "parameters=0: expected a finite number of at least 1"),
+        ({"kv_bytes_per_token": 1e-310}, "kv_bytes_per_token=1e-310: expected a finite number of at least 1"),
         ({"weight_bytes": float("nan")}, "weight_bytes=nan"),
         ({"kv_bytes_per_token": -1}, "kv_bytes_per_token=-1"),
         ({"gpus": 0}, "gpus=0"),

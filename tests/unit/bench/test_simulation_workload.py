@@ -6,6 +6,7 @@ from statistics import pvariance
 
 import pytest
 
+from bench.simulation import workload
 from bench.simulation.errors import SimulationSettingError
 from bench.simulation.trace import TraceRequest, read_trace
 from bench.simulation.workload import PlannedRequest, WorkloadSettings, plan_requests, shape_ratio
@@ -135,8 +136,10 @@ def test_a_limit_keeps_the_first_requests() -> None:
         ({"rate_scale": 0.0}, "--rate-scale is 0.0, expected a finite number above 0"),
         ({"rate_scale": float("nan")}, "--rate-scale is nan"),
         ({"duration_seconds": -1.0}, "--duration-seconds is -1.0"),
+        ({"duration_seconds": 1e308}, "--duration-seconds is 1e+308, expected seconds above 0 and at most 2678400"),
         ({"peak_to_trough_ratio": 0.5}, "--diurnal-peak-to-trough is 0.5"),
         ({"period_seconds": 0.0}, "--diurnal-period-seconds is 0.0"),
+        ({"period_seconds": 1e-320, "peak_to_trough_ratio": 2.0}, "--diurnal-period-seconds is 1e-320"),
         ({"flex_share_ratio": 1.5}, "--flex-share is 1.5, expected a number from 0 to 1"),
         ({"limit_requests": 0}, "--limit-requests is 0"),
     ],
@@ -145,6 +148,12 @@ def test_a_setting_without_sense_is_named(settings: dict[str, float], said: str)
     with pytest.raises(SimulationSettingError) as raised:
         planned(**settings)
     assert str(raised.value).startswith(said)
+
+
+def test_thinning_that_leaves_hardly_anybody_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "_MOST_LOOKED_AT", 1000)
+    with pytest.raises(SimulationSettingError, match=r"1001 arrivals by .* leave 0 requests"):
+        planned(rate_scale=1e12, duration_seconds=DAY_SECONDS, peak_to_trough_ratio=1e9)
 
 
 def test_a_trace_of_one_instant_cannot_be_repeated() -> None:

@@ -240,3 +240,21 @@ def test_however_low_the_power_cap_a_model_without_any_worker_gets_one() -> None
     commands = fleet.handle(RequestArrived("r1", "m"))
     assert len(starts(commands)) == 1
     assert dispatched(commands) == ["r1"]
+
+
+def test_where_nobody_may_wait_and_nobody_is_awake_those_turned_away_start_a_worker() -> None:
+    fleet = FleetInTime(workers=2, limits=SchedulerLimits(max_queued_requests=0, min_workers=0))
+    fleet.until(60.0)
+    assert fleet.awake == set()
+    assert len(starts(fleet.arrive("r1"))) == 1
+    assert dispatched(fleet.arrive("r2")) == ["r2"]
+
+
+def test_a_start_that_never_ends_is_not_waited_for_while_another_could_serve() -> None:
+    fleet = FleetInTime(workers=3, limits=NOBODY)
+    fleet.until(60.0)
+    fleet.obeys = False
+    assert [start.worker_id for start in starts(fleet.arrive("r1"))] == ["w0"]
+    assert starts(fleet.until(60.0 + 2.9 * H100.start_seconds)) == []
+    assert [start.worker_id for start in starts(fleet.until(60.0 + 3.1 * H100.start_seconds))] == ["w1"]
+    assert dispatched(fleet.ready("w1")) == ["r1"]

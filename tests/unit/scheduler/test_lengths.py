@@ -24,6 +24,15 @@ def test_an_empty_prompt_is_a_token() -> None:
     assert Lengths().prompt_tokens("m", 0) == 1
 
 
+def test_short_prompts_in_long_templates_say_little_of_long_prompts() -> None:
+    known = Lengths()
+    for _ in range(300):
+        known.ended("m", "t", 4000, 1000, None)
+        known.ended("m", "t", 2, 40, None)
+        known.ended("m", "t", 2, 40, None)
+    assert known.prompt_tokens("m", 4000) == pytest.approx(1000, rel=0.05)
+
+
 def test_models_are_learned_apart() -> None:
     known = taught(50, 10)
     assert known.prompt_tokens("other", 4000) == 1000
@@ -37,6 +46,11 @@ def test_the_answers_mean_is_learned() -> None:
 def test_the_callers_bound_is_kept() -> None:
     assert taught(100, 40).output_tokens("m", "t", 7) == 7
     assert Lengths().output_tokens("m", "t", 7) == 7
+
+
+@pytest.mark.parametrize("bound", [0, -1, -(2**62), -(10**400)])
+def test_a_bound_below_zero_is_no_negative_work(bound: int) -> None:
+    assert Lengths().output_tokens("m", "t", bound) == 0
 
 
 def test_a_tenant_with_its_own_habits_gets_its_own_mean() -> None:
@@ -100,5 +114,7 @@ def test_none_and_nonsense_teach_nothing() -> None:
     known.ended("m", "t", 3000, None, None)
     known.ended("m", "t", 0, 1000, -1)
     known.ended("m", "t", 3000, 0, -1)
+    known.ended("m", "t", 3000, 10**9, 10**9)
+    known.ended("m", "t", 3000, 10**400, 10**400)
     assert known.prompt_tokens("m", 4000) == 1000
     assert known.output_tokens("m", "t", None) == Lengths().output_tokens("m", "t", None)

@@ -84,6 +84,18 @@ def test_flex_requests_stop_short_of_the_cap_that_others_use_up() -> None:
     assert dispatched(flex.arrive("r2")) == ["r2"]
 
 
+def test_a_flex_request_that_is_due_holds_up_nobody_whom_the_cap_lets_pass() -> None:
+    limits = SchedulerLimits(power_cap_watts=1.001 * H100.watts(2) / 0.97, flex_wait_seconds=5.0)
+    fleet = FleetInTime(workers=1, limits=limits, can_park=False)
+    fleet.arrive("r0")
+    fleet.arrive("r1", tier="flex")
+    assert fleet.core.queued_requests == 1
+    fleet.until(10.0)
+    fleet.arrive("r2")
+    assert [one for _, command in fleet.told for one in dispatched([command])] == ["r0", "r1"]
+    assert dispatched(fleet.finish("r1")) == ["r2"]
+
+
 def test_a_request_of_one_model_goes_when_one_of_another_has_made_room_under_the_cap() -> None:
     fleet = capped(1.0, workers=1)
     fleet.handle(WorkerReady("other", frozenset({"n"}), 8, "h100"))

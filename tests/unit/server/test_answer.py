@@ -57,6 +57,12 @@ def test_an_unknown_energy_is_none_and_never_zero() -> None:
     assert of_stream(energy_comment(encode_block(block)) + DONE) == Cost()
 
 
+@pytest.mark.parametrize("absurd", [-1, 10**60, 10**400, 1e300])
+def test_an_amount_that_nothing_could_come_to_is_none(absurd: float) -> None:
+    body = json.dumps({"energy": {"energy_joules": absurd, "prompt_tokens": absurd, "output_tokens": absurd}})
+    assert cost_of_body(body.replace(" ", "").encode()) == Cost()
+
+
 STREAM = b'data: {"choices":[]}\n\n' * 300 + energy_comment(encode_block(BLOCK)) + DONE
 
 

@@ -36,6 +36,12 @@ def test_null_is_as_if_left_out() -> None:
     assert (request.model, request.stream, request.tier, request.max_output_tokens) == (None, False, "default", None)
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
+@pytest.mark.parametrize("bound", [-1, -(2**62), -(10**400)])
+def test_a_negative_bound_on_the_answer_is_refused_by_name(field: str, bound: int) -> None:
+    assert refusal(json.dumps({field: bound}).encode()).param == field
+
+
 @pytest.mark.parametrize(
     ("name", "tier"),
     [("auto", "default"), ("default", "default"), ("flex", "flex"), ("priority", "priority"), ("scale", "priority")],

@@ -28,3 +28,17 @@ async def test_a_message_that_nobody_takes_is_noticed(monkeypatch: pytest.Monkey
         await stalled.wait()
     stuck.cancel()
     watch.close()
+
+
+async def test_how_long_messages_waited_is_known() -> None:
+    async def take(message: Message) -> None:
+        if message["type"] == "slow":
+            await asyncio.sleep(0.05)
+
+    watch = StallWatch(take, lambda: None)
+    await watch.send({"type": "at once"})
+    assert watch.held_up_seconds < 0.04
+    await watch.send({"type": "slow"})
+    await watch.send({"type": "slow"})
+    assert watch.held_up_seconds >= 0.09
+    watch.close()

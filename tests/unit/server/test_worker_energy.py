@@ -177,3 +177,11 @@ def test_work_that_makes_no_sense_is_refused_whole(spoilt: dict[str, Any]) -> No
     with pytest.raises(ValueError, match="work"):
         worker.take(report("a", {"idle": 5}, work=WORK | spoilt))
     assert totals(worker) == {}
+
+
+@pytest.mark.parametrize("field", ["running_requests", "waiting_requests"])
+def test_a_count_that_no_gauge_can_show_is_refused_whole(field: str) -> None:
+    worker = WorkerEnergy("w")
+    with pytest.raises(ValueError, match=field):
+        worker.take(report("a", {"idle": 5}, **{field: 10**400}))
+    assert totals(worker) == {}

@@ -64,11 +64,20 @@ class Scene:
         self.engine = engine
         self.told: list[tuple[float, WorkerEvent]] = []
         loop = asyncio.get_running_loop()
-        self.supervisor = Supervisor(engine, self._tell, lambda _: None, loop.time, 8, hardware="cpu")
+        self.last_words_seconds = 0.0
+        self.last_words_of: list[int] = []
+        self.supervisor = Supervisor(
+            engine, self._tell, lambda _: None, loop.time, 8, hardware="cpu", before_parking=self._hear_last_words
+        )
         self.task = asyncio.create_task(self.supervisor.run())
 
     def _tell(self, event: WorkerEvent) -> None:
         self.told.append((round(asyncio.get_running_loop().time(), 3), event))
+
+    async def _hear_last_words(self) -> None:
+        assert self.is_in(WorkerState.READY)
+        self.last_words_of.append(self.engine.running)
+        await asyncio.sleep(self.last_words_seconds)
 
     @property
     def kinds(self) -> list[tuple[float, type[WorkerEvent]]]:
@@ -136,6 +145,34 @@ def test_park_stops_the_process_and_unpark_starts_it_again_and_neither_is_a_rest
         await asyncio.sleep(50)
         assert at.kinds[2:] == [(1100.0, WorkerReady)]
         assert at.supervisor.restarts == 0
+
+    play(scene)
+
+
+def test_a_worker_that_is_to_be_parked_is_heard_once_more_while_it_runs() -> None:
+    async def scene(at: Scene) -> None:
+        await asyncio.sleep(50)
+        at.supervisor.park()
+        await asyncio.sleep(1)
+        assert at.last_words_of == [1]
+        assert at.kinds == [(40.0, WorkerReady), (50.0, WorkerParked)]
+
+    play(scene)
+
+
+def test_a_worker_that_hangs_while_it_is_heard_once_more_is_parked_and_starts_again() -> None:
+    async def scene(at: Scene) -> None:
+        at.last_words_seconds = 2.0
+        await asyncio.sleep(50)
+        at.supervisor.park()
+        await asyncio.sleep(1)
+        at.supervisor.hang("no progress")
+        await asyncio.sleep(5)
+        assert at.is_in(WorkerState.PARKED)
+        assert at.last() == WorkerParked("w")
+        at.supervisor.unpark()
+        await asyncio.sleep(50)
+        assert isinstance(at.last(), WorkerReady)
 
     play(scene)
 
