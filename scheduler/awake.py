@@ -139,7 +139,7 @@ class Awake:
         """How many workers of a lane must be awake, and the demand in workers behind it. Changes nothing."""
         demand_workers, wanted = 0.0, 0
         if lane.workers:
-            demand_workers = lane.demand.workers(lane.workers[0], self._targets, now_seconds)
+            demand_workers = lane.demand.workers(lane.workers[0], self._targets, lane.pool.pressure_ratio, now_seconds)
             if demand_workers >= _LEAST_DEMAND_WORKERS:
                 wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
         return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers

@@ -60,7 +60,7 @@ class Scheduler:
         self._policy = policy
         self._limits = limits
         self._targets = targets or LatencyTargets()
-        self._fleet = Fleet(models)
+        self._fleet = Fleet(models, limits.max_queued_requests)
         self._lengths = Lengths()
         self._awake = Awake(self._fleet, limits, self._targets, is_enabled=policy.parks_workers)
         self._requests: dict[str, Request] = {}
@@ -166,6 +166,8 @@ class Scheduler:
         self._arrivals += 1
         if request.is_due:
             self._placer.now_due(request, lane, now_seconds)
+        else:
+            lane.demand.add_patient(request.prompt_tokens, request.output_tokens, now_seconds)
         dispatch = self._placer.place(request, lane, now_seconds) if lane.is_empty and len(lane.pool) else None
         self._requests[arrival.request_id] = request
         commands: list[Command] = (
@@ -205,8 +207,6 @@ class Scheduler:
         was_behind_others = not lane.is_empty
         self._enqueue(request, lane, now_seconds)
         commands = self._fill([lane], now_seconds) if was_behind_others else []
-        if self.queued_requests > self._limits.max_queued_requests:
-            commands += self._release_one(now_seconds)
         if request.state is RequestState.QUEUED and self.queued_requests > self._limits.max_queued_requests:
             self._drop_queued(request, Reject)
             waiting, limit = self.queued_requests, self._limits.max_queued_requests
@@ -352,15 +352,6 @@ class Scheduler:
         self._placer.now_due(request, lane, now_seconds)
         lane.reorder(request)
         return lane
-
-    def _release_one(self, now_seconds: float) -> list[Command]:
-        """The queue is full: the held request that is due first is held no longer, if there is room for it."""
-        request_id = self._waiting.first_due()
-        if request_id is None or not self._lane_of(self._requests[request_id]).has_room_for(self._requests[request_id]):
-            return []
-        self._waiting.take_due(inf)
-        lane = self._now_due(self._requests[request_id], now_seconds)
-        return self._fill([lane], now_seconds)
 
     def _release_held(self, now_seconds: float) -> list[Command]:
         """Nothing is held back any more; nobody comes whom it would make room for."""

@@ -44,6 +44,8 @@ class Demand:
     def __init__(self) -> None:
         self._prompts = tuple(_Rate(memory) for memory in _MEMORIES_SECONDS)
         self._outputs = tuple(_Rate(memory) for memory in _MEMORIES_SECONDS)
+        self._patient_prompts = _Rate(_MEMORIES_SECONDS[-1])
+        self._patient_outputs = _Rate(_MEMORIES_SECONDS[-1])
 
     def add(self, prompt_tokens: float, output_tokens: float, now_seconds: float) -> None:
         """A request that cannot wait has come."""
@@ -52,11 +54,22 @@ class Demand:
         for rate in self._outputs:
             rate.add(output_tokens, now_seconds)
 
-    def workers(self, worker: Worker, targets: LatencyTargets, now_seconds: float) -> float:
-        """How many workers like this one all of it would keep busy all the time, within the targets."""
+    def add_patient(self, prompt_tokens: float, output_tokens: float, now_seconds: float) -> None:
+        """A request that can wait has come."""
+        self._patient_prompts.add(prompt_tokens, now_seconds)
+        self._patient_outputs.add(output_tokens, now_seconds)
+
+    def workers(self, worker: Worker, targets: LatencyTargets, pressure_ratio: float, now_seconds: float) -> float:
+        """How many workers like this one all of it would keep busy all the time, within the targets.
+
+        Of what can wait only `pressure_ratio` counts, how full the queue is: while there is room to wait in, it makes
+        do with what the others leave.
+        """
         model = worker.model
         bound_seconds = _DECODE_RATIO * targets.tpot_seconds
         batch = max(1, model.steps.largest_batch(bound_seconds, worker.max_running_requests))
         prompts = max(rate.at(now_seconds) for rate in self._prompts)
         outputs = max(rate.at(now_seconds) for rate in self._outputs)
+        prompts += pressure_ratio * self._patient_prompts.at(now_seconds)
+        outputs += pressure_ratio * self._patient_outputs.at(now_seconds)
         return prompts * model.prefill_token_seconds + outputs * model.steps.at(batch) / batch

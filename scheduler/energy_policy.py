@@ -81,12 +81,12 @@ class FillBeforeSpill:
                 if pool.waiting_requests < _FLEX_BATCH or pool.running_requests > 0:
                     return Hold("flex_waits")
                 return Placement(worker.worker_id, "flex_forms")
-            if self._has_slack(worker, request, now_seconds):
+            if self._has_slack(worker, request, pool, now_seconds):
                 return Placement(worker.worker_id, "flex_joins")
 
         def is_idle_or_joined(worker: Worker) -> bool:
             is_usable = request.may_use(worker) and worker.model.is_trusted(now_seconds)
-            return worker.running_requests == 0 or (is_usable and self._has_slack(worker, request, now_seconds))
+            return worker.running_requests == 0 or (is_usable and self._has_slack(worker, request, pool, now_seconds))
 
         found = _next_fullest(pool, is_idle_or_joined)
         if found is None or found.running_requests == 0:
@@ -108,11 +108,15 @@ class FillBeforeSpill:
         ttft_seconds = self._ttft_seconds * margin
         return first_token_seconds <= max(ttft_seconds - waited_seconds, ttft_seconds / 2)
 
-    def _has_slack(self, worker: Worker, request: Request, now_seconds: float) -> bool:
+    def _has_slack(self, worker: Worker, request: Request, pool: Pool, now_seconds: float) -> bool:
+        """Whether the worker has room to spare; the fuller the queue, the less is spared."""
+        pressure, margin = pool.pressure_ratio, pool.margin.ratio
+        tpot_seconds = self._flex_tpot_seconds + pressure * (self._tpot_seconds - self._flex_tpot_seconds)
+        ttft_seconds = self._flex_ttft_seconds + pressure * (self._ttft_seconds - self._flex_ttft_seconds)
         return (
             worker.model.kv_cache_usage_ratio < _KV_CACHE_RATIO
-            and worker.token_seconds(now_seconds) <= self._flex_tpot_seconds
-            and worker.first_token_seconds(request.prompt_tokens, now_seconds) <= self._flex_ttft_seconds
+            and worker.token_seconds(now_seconds) <= tpot_seconds * margin
+            and worker.first_token_seconds(request.prompt_tokens, now_seconds) <= ttft_seconds * margin
         )
 
 

@@ -38,9 +38,10 @@ class WorkerRecord:
 class Fleet:
     """Workers by id and lanes by model; a lane exists for each model configured or ever announced."""
 
-    def __init__(self, models: Iterable[str]) -> None:
+    def __init__(self, models: Iterable[str], most_waiting_requests: int = 1024) -> None:
+        self._most_waiting_requests = most_waiting_requests
         # Sorted, so that the order of lanes never depends on the hash of a string.
-        self._lanes = {model: Lane(model) for model in sorted(models)}
+        self._lanes = {model: self._new_lane(model) for model in sorted(models)}
         self._records: dict[str, WorkerRecord] = {}
         self._ready_reports = 0
         self.predicted_watts = 0.0
@@ -189,7 +190,7 @@ class Fleet:
     def _join_lanes(self, worker: Worker) -> None:
         for model in sorted(worker.models):
             if model not in self._lanes:
-                self._lanes[model] = Lane(model)
+                self._lanes[model] = self._new_lane(model)
             self._lanes[model].add_worker(worker)
         for lane in self._lanes.values():
             if lane.model not in worker.models:
@@ -214,3 +215,8 @@ class Fleet:
             watts = model.idle_watts
         self.predicted_watts += watts - record.watts
         record.watts = watts
+
+    def _new_lane(self, model: str) -> Lane:
+        lane = Lane(model)
+        lane.pool.most_waiting_requests = self._most_waiting_requests
+        return lane

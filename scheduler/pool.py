@@ -15,13 +15,14 @@ class Pool:
     """Workers with room by the share of their places that is taken, and by id; looking is O(log n) a worker.
 
     `waiting_requests` and `running_requests` are how many requests for the model wait and run, on any worker; `margin`
-    says how far predictions for it may go.
+    says how far predictions for it may go, and `most_waiting_requests` is how many may wait at all.
     """
 
     def __init__(self) -> None:
         self.waiting_requests = 0
         self.running_requests = 0
         self.margin = Margin()
+        self.most_waiting_requests = 1024
         # A later worker sorts first among equals, so that from the full end the first to become ready comes first.
         self._by_taken: list[tuple[float, int]] = []
         self._ids: list[str] = []
@@ -30,6 +31,13 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def pressure_ratio(self) -> float:
+        """How full the queue is with requests for this model alone, from 0 to 1."""
+        if self.most_waiting_requests == 0:
+            return 1.0
+        return min(1.0, self.waiting_requests / self.most_waiting_requests)
 
     def __contains__(self, worker: object) -> bool:
         return isinstance(worker, Worker) and self._keys.get(worker.worker_id) == (

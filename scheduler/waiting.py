@@ -40,11 +40,6 @@ class WaitingList:
         first = self._expiries.first()
         return first[1] if first is not None and first[0][0] <= now_seconds else None
 
-    def first_due(self) -> str | None:
-        """The id of the one that will be due first, or None."""
-        first = self._dues.first()
-        return None if first is None else first[1]
-
     def take_due(self, now_seconds: float) -> str | None:
         """The id of one that may not be held back any longer; told once."""
         first = self._dues.first()

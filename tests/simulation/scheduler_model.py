@@ -206,8 +206,6 @@ class SchedulerModel:
     def _dispatch(self, request: ModelRequest, command: Dispatch, now_seconds: float) -> None:
         assert command.worker_id in self.candidates(request), f"{command}: the worker is not one it may have"
         for other in self.queued:
-            if self.is_held(other, now_seconds) and len(self.queued) > self.limits.max_queued_requests:
-                continue  # the queue is full: the held one that is due first is let go before the others
             is_before = self.order(other, now_seconds) < self.order(request, now_seconds)
             if other.arrival.model == request.arrival.model and is_before:
                 assert not self.candidates(other), f"{command} overtook {other.arrival.request_id}"

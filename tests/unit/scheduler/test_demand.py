@@ -27,12 +27,12 @@ def offered(
 
 
 def test_without_requests_there_is_none() -> None:
-    assert Demand().workers(worker(), TARGETS, 100.0) == 0.0
+    assert Demand().workers(worker(), TARGETS, 0.0, 100.0) == 0.0
 
 
 def test_at_an_even_pace_it_is_what_the_work_would_keep_busy() -> None:
     one, a_second = worker(), 20
-    demand = offered(200.0, a_second).workers(one, TARGETS, 200.0)
+    demand = offered(200.0, a_second).workers(one, TARGETS, 0.0, 200.0)
     # Of each request a prompt, and a share of the decode steps of a batch, whatever that is within the target.
     batches = [batch for batch in range(1, 257) if one.model.steps.at(batch) <= TARGETS.tpot_seconds]
     prompts = a_second * 1000 * one.model.prefill_token_seconds
@@ -41,42 +41,42 @@ def test_at_an_even_pace_it_is_what_the_work_would_keep_busy() -> None:
 
 
 def test_twice_the_requests_are_twice_the_demand() -> None:
-    once = offered(200.0, 10).workers(worker(), TARGETS, 200.0)
-    assert offered(200.0, 20).workers(worker(), TARGETS, 200.0) == pytest.approx(2 * once, rel=0.02)
+    once = offered(200.0, 10).workers(worker(), TARGETS, 0.0, 200.0)
+    assert offered(200.0, 20).workers(worker(), TARGETS, 0.0, 200.0) == pytest.approx(2 * once, rel=0.02)
 
 
 def test_a_slower_worker_and_a_tighter_target_want_more() -> None:
     demand = offered(100.0, 20)
-    usual = demand.workers(worker(), TARGETS, 100.0)
-    assert demand.workers(worker("a100"), TARGETS, 100.0) > usual
-    assert demand.workers(worker(), LatencyTargets(1.0, 0.02), 100.0) > usual
+    usual = demand.workers(worker(), TARGETS, 0.0, 100.0)
+    assert demand.workers(worker("a100"), TARGETS, 0.0, 100.0) > usual
+    assert demand.workers(worker(), LatencyTargets(1.0, 0.02), 0.0, 100.0) > usual
 
 
 def test_where_no_batch_meets_the_target_one_sequence_at_a_time_is_counted() -> None:
     one = worker()
-    demand = offered(100.0, 1).workers(one, LatencyTargets(1.0, 1e-6), 100.0)
+    demand = offered(100.0, 1).workers(one, LatencyTargets(1.0, 1e-6), 0.0, 100.0)
     assert demand == pytest.approx(1000 * one.model.prefill_token_seconds + 200 * one.model.steps.at(1), rel=0.1)
 
 
 def test_a_rise_is_seen_within_half_a_minute() -> None:
     demand = offered(300.0, 5)
     offered(30.0, 20, into=demand, begin=300.0)
-    new = offered(300.0, 20).workers(worker(), TARGETS, 300.0)
-    assert demand.workers(worker(), TARGETS, 330.0) > 0.8 * new
+    new = offered(300.0, 20).workers(worker(), TARGETS, 0.0, 300.0)
+    assert demand.workers(worker(), TARGETS, 0.0, 330.0) > 0.8 * new
 
 
 def test_a_lull_is_not_taken_for_the_end_but_a_long_silence_is() -> None:
     demand = offered(300.0, 20)
-    busy = demand.workers(worker(), TARGETS, 300.0)
-    assert demand.workers(worker(), TARGETS, 310.0) > 0.7 * busy
-    assert demand.workers(worker(), TARGETS, 900.0) < 0.01 * busy
+    busy = demand.workers(worker(), TARGETS, 0.0, 300.0)
+    assert demand.workers(worker(), TARGETS, 0.0, 310.0) > 0.7 * busy
+    assert demand.workers(worker(), TARGETS, 0.0, 900.0) < 0.01 * busy
 
 
 def test_the_first_requests_do_not_look_like_a_flood() -> None:
     first = Demand()
     first.add(1000, 200.0, 0.0)
-    a_second = offered(300.0, 1).workers(worker(), TARGETS, 300.0)
-    assert first.workers(worker(), TARGETS, 0.0) <= 1.2 * a_second
+    a_second = offered(300.0, 1).workers(worker(), TARGETS, 0.0, 300.0)
+    assert first.workers(worker(), TARGETS, 0.0, 0.0) <= 1.2 * a_second
 
 
 @settings(deadline=None)
@@ -86,5 +86,15 @@ def test_it_is_never_negative_and_fades(arrivals: list[tuple[float, float, float
     for gap, prompt, output in arrivals:
         now += gap
         demand.add(prompt, output, now)
-    at_once, later = (demand.workers(worker(), TARGETS, at) for at in (now + 1.0, now + 1.0 + silence))
+    at_once, later = (demand.workers(worker(), TARGETS, 0.0, at) for at in (now + 1.0, now + 1.0 + silence))
     assert 0 <= later <= at_once * (1 + 1e-9)
+
+
+def test_what_can_wait_counts_as_far_as_the_queue_is_full() -> None:
+    demand, urgent = Demand(), offered(300.0, 10)
+    for number in range(3000):
+        demand.add_patient(1000, 200.0, number / 10)
+    assert demand.workers(worker(), TARGETS, 0.0, 300.0) == 0.0
+    whole = demand.workers(worker(), TARGETS, 1.0, 300.0)
+    assert whole == pytest.approx(urgent.workers(worker(), TARGETS, 0.0, 300.0), rel=0.05)
+    assert demand.workers(worker(), TARGETS, 0.5, 300.0) == pytest.approx(whole / 2)

@@ -197,3 +197,9 @@ def test_what_has_waited_long_enough_is_served_like_any_other() -> None:
     pool = pool_of([Load("w0", 0, 64)])
     due = replace(PATIENT, is_due=True)
     assert chosen(pool, due) == Placement("w0", "opens")
+
+
+def test_the_fuller_the_queue_the_less_slack_is_left_to_others() -> None:
+    targets = LatencyTargets(1.0, steps(41) / 0.7)  # between the share of the target that flex may use and the others'
+    for waiting, expected in ((2, Hold("flex_waits")), (1000, Placement("w0", "flex_joins"))):
+        assert chosen(pool_of([Load("w0", 40, 64)], waiting), PATIENT, targets) == expected

@@ -149,3 +149,13 @@ def test_a_held_flex_request_does_not_hold_up_those_that_cannot_wait() -> None:
     assert fleet.core.snapshot().lanes[0].held_reason == "flex_waits"
     # It joins the batch that the other one began.
     assert dispatched(fleet.arrive("d")) == ["d", "f"]
+
+
+def test_where_the_queue_is_full_of_those_that_can_wait_one_more_of_them_is_refused_and_others_are_served() -> None:
+    fleet = FleetInTime(workers=1, limits=SchedulerLimits(max_queued_requests=2))
+    fleet.arrive("held-0", tier="flex")
+    fleet.arrive("held-1", tier="flex")
+    [refusal] = fleet.arrive("held-2", tier="flex")
+    assert isinstance(refusal, Reject)
+    assert refusal.cause is RejectCause.QUEUE_FULL
+    assert dispatched(fleet.arrive("urgent"))[0] == "urgent"
