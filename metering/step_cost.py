@@ -8,6 +8,7 @@ with four costs that are never negative. The base is what a step costs whoever i
 Only the proportions matter: what a step really cost is measured, and shared out by them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,18 +66,13 @@ class StepCostModel:
     ) -> StepWeights:
         """Parts of a step with `sequences` decoding, whose contexts are `context_tokens` long in all.
 
-        The base is shared by head among all sequences of the step, as the Shapley value shares a fixed cost.
+        The base is shared by head among all sequences of the step, as the Shapley value shares a fixed cost. A step of
+        work that is believed to cost nothing, as decoding may be after the first few long prompts, is split as before
+        anything was known: it did cost what was measured, and those who took part own it.
         """
-        base, per_prefill, per_sequence, per_context = self._costs if self._lessons else _PRIOR
-        heads = prefill_sequences + sequences
-        base_each = base / heads if heads else 0.0
-        return StepWeights(
-            prefill_base=base_each * prefill_sequences,
-            prefill_tokens=per_prefill * prefill_tokens / _SCALES[1],
-            recompute=per_prefill * recomputed_tokens / _SCALES[1],
-            decode_each=(base_each + per_sequence / _SCALES[2]) * sequences,
-            decode_context=per_context * context_tokens / _SCALES[3] if sequences else 0.0,
-        )
+        work = prefill_tokens, prefill_sequences, recomputed_tokens, sequences, context_tokens
+        weights = _split(self._costs if self._lessons else _PRIOR, *work)
+        return weights if any(weights.as_tuple()) else _split(_PRIOR, *work)
 
     def learn(self, computed_tokens: float, sequences: float, context_tokens: float, energy: float) -> None:
         """Take in what a step cost, or the mean of several.
@@ -117,6 +113,26 @@ class StepCostModel:
         gains = {i: right[i] - sum(a * b for a, b in zip(square[i], solution, strict=True)) for i in held}
         if gains and max(gains.values()) > 0:
             self._free = sorted([*self._free, max(gains, key=gains.__getitem__)])
+
+
+def _split(
+    costs: Sequence[float],
+    prefill_tokens: int,
+    prefill_sequences: int,
+    recomputed_tokens: int,
+    sequences: int,
+    context_tokens: int,
+) -> StepWeights:
+    base, per_prefill, per_sequence, per_context = costs
+    heads = prefill_sequences + sequences
+    base_each = base / heads if heads else 0.0
+    return StepWeights(
+        prefill_base=base_each * prefill_sequences,
+        prefill_tokens=per_prefill * prefill_tokens / _SCALES[1],
+        recompute=per_prefill * recomputed_tokens / _SCALES[1],
+        decode_each=(base_each + per_sequence / _SCALES[2]) * sequences,
+        decode_context=per_context * context_tokens / _SCALES[3] if sequences else 0.0,
+    )
 
 
 def _solved(square: list[list[float]], right: list[float], free: list[int]) -> list[float]:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metering.step_cost import StepCostModel, StepWeights
@@ -119,3 +119,21 @@ def test_no_weight_is_ever_negative_or_unbounded(
     weights = model.weights(*asked, 1_000).as_tuple()
     assert min(weights) >= 0
     assert sum(weights) < float("inf")
+
+
+LESSONS = st.lists(
+    st.tuples(st.integers(0, 4_000), st.integers(0, 64), st.integers(0, 100_000), st.floats(0.001, 5_000)), max_size=12
+)
+
+
+@example([(1_600, 0, 0, 1_900.0), (100, 21, 1_700, 120.0), (200, 22, 1_900, 230.0)], 25)
+@given(LESSONS, st.integers(1, 256))
+def test_a_step_is_never_nobodys(lessons: list[tuple[int, int, int, float]], sequences: int) -> None:
+    model = StepCostModel()
+    for lesson in lessons:
+        model.learn(*lesson)
+    decode, prefill = model.weights(0, 0, 0, sequences, 0), model.weights(sequences, 1, 0, 0, 0)
+    assert decode.decode_each + decode.decode_context > 0
+    assert decode.prefill_base + decode.prefill_tokens == 0
+    assert prefill.prefill_base + prefill.prefill_tokens > 0
+    assert prefill.decode_each + prefill.decode_context == 0
