@@ -24,6 +24,7 @@ from bench.bookkeeping import BookkeepingResult, MemoryResult, measure_memory, m
 from bench.children import LOG_TAIL_CHARACTERS, PROJECT_FOLDER, ChildFailedError, ended_by_sigterm
 from bench.comparison import Comparison, Sample, compare, comparison_table
 from bench.http_load import LoadSettings, percentile, post_request, run_in_process
+from workers.cpu_dtype import dtype_arguments
 
 READY_SECONDS: Final = 180.0
 END_SECONDS: Final = 20.0
@@ -154,6 +155,7 @@ def _engine(settings: EngineSettings, path: Path, arguments: Sequence[str], envi
     """
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(settings.model)]
     command += ["--served-model-name", "bench", "--uds", str(path), "--enforce-eager", "--max-model-len", "1024"]
+    command += dtype_arguments()
     command += arguments
     defaults = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     with tempfile.TemporaryFile() as log:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from workers.cpu_dtype import dtype_arguments
+
 # Room for about 46,000 tokens of a model the size of SmolLM2-135M. vLLM's own default takes half of the memory.
 _CPU_KV_CACHE_GIB: Final = "1"
 
@@ -24,7 +26,7 @@ def vllm_command(model: str, served_name: str, device: str, extra: Sequence[str]
     ]
     if device == "cpu":
         # Compiling takes a minute at the first start and gains little for small models on a CPU.
-        command.append("--enforce-eager")
+        command += ["--enforce-eager", *dtype_arguments()]
     return (*command, *extra)
 
 

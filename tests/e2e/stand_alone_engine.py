@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.process_tree import tree_of, wait_until_gone
 from tests.e2e.wattline_process import READY_SECONDS, clean_environ
+from workers.cpu_dtype import dtype_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def stand_alone_engine(checkpoint: Path, log_path: Path, arguments: Sequence[str
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
         command += ["--model", str(checkpoint), "--served-model-name", "smollm2", "--uds", str(socket_path)]
         command += ["--middleware", "metering.vllm_plugin.EnergyMiddleware", "--enable-logging-iteration-details"]
-        command += ["--enforce-eager", "--max-model-len", "1024", *arguments]
+        command += ["--enforce-eager", "--max-model-len", "1024", *dtype_arguments(), *arguments]
         environ = clean_environ(os.environ) | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
         assert "WATTLINE_METER" not in environ
         with log_path.open("wb") as log:
