@@ -147,11 +147,14 @@ async def _ask(client: httpx.AsyncClient, request: Request) -> Answer:
 
 
 def _streamed_energy(text: str) -> dict[str, Any]:
-    """The comment before the end; a chunk of usage, where one was asked for, must say the same."""
+    """The comment before the end; a chunk of usage, where one was asked for, must say the same.
+
+    Comments that keep a slow answer's connection alive may stand anywhere.
+    """
     *events, comment, done, rest = text.split("\n\n")
     assert (done, rest) == ("data: [DONE]", "")
     energy: dict[str, Any] = json.loads(comment.removeprefix(": energy "))
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events if not event.startswith(": keep-alive")]
     assert [chunk["energy"] for chunk in chunks if "energy" in chunk] in ([], [energy])
     return energy
 
