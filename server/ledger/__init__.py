@@ -1,0 +1,1 @@
+"""What every request cost, durably: one row each, never its text."""
