@@ -13,11 +13,11 @@ _KEY: Final = b'"energy":'
 _BLOCK: Final = b'"energy":{'
 _COMMENT: Final = b": energy {"
 _EVENT_END: Final = b"\n\n"
+# Either line ending is legal in an event stream; which one a server uses is its own affair.
+_EVENT_ENDS: Final = (_EVENT_END, b"\r\n\r\n")
 # At the start of a line, where no text of a model can be: in JSON its line feeds are escaped.
 _ERROR: Final = re.compile(rb"^data: ?\{\"error\"", re.MULTILINE)
-_ENDS: Final = re.compile(rb'"energy":\{"energy_joules"|\n: energy \{|\ndata: ?\[DONE\]')
-# As long as the longest of them, less a byte: one may lie across two pieces.
-_LOOK_BACK_BYTES: Final = len(b'"energy":{"energy_joules"') - 1
+_ENDS: Final = re.compile(rb'"energy":\{"energy_joules"|^: energy \{|^data: ?\[DONE\]', re.MULTILINE)
 # An energy block is under 700 bytes; with it come `data: [DONE]` or the end of a Responses event stream.
 _TAIL_BYTES: Final = 4096
 # The last event of a Responses stream repeats the whole answer.
@@ -39,30 +39,34 @@ def extended_body(body: bytes, told: bytes) -> bytes:
 
 
 class StreamEnd:
-    """Passes a stream's pieces on and keeps back its end."""
+    """Passes a stream's events on once they are whole, as no reader can use them before, and keeps back its end."""
 
-    __slots__ = ("_held", "_is_open", "_tail")
+    __slots__ = ("_held", "_is_ending", "_is_open", "_rest", "_tail")
 
     def __init__(self) -> None:
-        self._tail = _EVENT_END
+        self._tail = b""
+        self._rest = b""  # of an event that is not whole yet
         self._held = b""
+        self._is_ending = False
         self._is_open = False
 
     def feed(self, piece: bytes) -> bytes:
         """What of the stream may leave now that this piece has come."""
-        before = self._tail
-        self._tail = piece if len(piece) >= _TAIL_BYTES else (before + piece)[-_TAIL_BYTES:]
-        if self._held:
-            self._held += piece
-            return self._release() if len(self._held) > _MOST_HELD_BYTES else b""
+        self._tail = piece if len(piece) >= _TAIL_BYTES else (self._tail + piece)[-_TAIL_BYTES:]
         if self._is_open:
             return piece
-        return self._hold_from(piece, before[-_LOOK_BACK_BYTES:])
+        if self._is_ending:
+            self._held += piece
+            return self._let_go() if len(self._held) > _MOST_HELD_BYTES else b""
+        whole = self._whole_events(piece)
+        if b"energy" not in whole and b"[DONE]" not in whole:
+            return whole if len(self._rest) <= _MOST_HELD_BYTES else self._let_go(whole)
+        return self._hold_end(whole)
 
     def finish(self, told: bytes) -> bytes:
         """The end of the stream, with more fields (`"name":value,…`, or nothing) in its energy block."""
-        held, block = self._held, self._block()
-        self._held = b""
+        held, block = self._held + self._rest, self._block()
+        self._held = self._rest = b""
         if not told or block is None or not block.endswith(b"}"):
             return held
         return held.replace(block, b"".join((block[:-1], b",", told, b"}")))
@@ -80,19 +84,30 @@ class StreamEnd:
         at = self._tail.rfind(_COMMENT)
         return None if at < 0 else self._tail[at + len(_COMMENT) - 1 :].partition(b"\n")[0].rstrip(b"\r")
 
-    def _hold_from(self, piece: bytes, before: bytes) -> bytes:
-        # What is looked for lies within one event, and most pieces are whole ones.
-        if before.endswith(_EVENT_END) and b"energy" not in piece and b"[DONE]" not in piece:
+    def _whole_events(self, piece: bytes) -> bytes:
+        if not self._rest and piece.endswith(_EVENT_END):
             return piece
-        found = _ENDS.search(before + piece)
-        if found is None:
-            return piece
-        event = (before + piece).rfind(_EVENT_END, 0, found.start() + 1) + len(_EVENT_END) - len(before)
-        at = max(0, event)
-        self._held = piece[at:]
-        return piece[:at]
+        data = self._rest + piece
+        end = _last_event_end(data, len(data))
+        self._rest = data[end:]
+        return data[:end]
 
-    def _release(self) -> bytes:
-        """Whoever sends so much after what should be the end has told something else by it."""
-        held, self._held, self._is_open = self._held, b"", True
-        return held
+    def _hold_end(self, whole: bytes) -> bytes:
+        """Hold the events from the first one that tells of the end."""
+        found = _ENDS.search(whole)
+        if found is None:
+            return whole
+        at = _last_event_end(whole, found.start())
+        self._is_ending, self._held, self._rest = True, whole[at:] + self._rest, b""
+        return whole[:at]
+
+    def _let_go(self, whole: bytes = b"") -> bytes:
+        """Whoever sends so much in one event, or after what should be the end, has told something else by it."""
+        data = b"".join((whole, self._held, self._rest))
+        self._held = self._rest = b""
+        self._is_open = True
+        return data
+
+
+def _last_event_end(data: bytes, until: int) -> int:
+    return max((at + len(mark) for mark in _EVENT_ENDS if (at := data.rfind(mark, 0, until)) >= 0), default=0)

@@ -21,10 +21,12 @@ from server.decision_log import DecisionLog
 from server.errors import StartError
 from server.host_gpus import UNKNOWN_HARDWARE, HostGpus, list_gpus
 from server.latency_targets import latency_targets
+from server.ledger.ledger import NoLedger
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_store import ResolvedModel
 from server.proxy import Proxy
+from server.request_books import RequestBooks
 from server.roster import Roster
 from server.scheduler_route import SchedulerReport
 from server.settings import Settings
@@ -63,7 +65,8 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     )
     core = Scheduler(POLICIES[settings.policy](targets), limits, _configured_models(model), targets)
     metrics = ServerMetrics()
-    aborts = LedgerOfAborts(metrics.charge)
+    books = RequestBooks(NoLedger(), metrics)
+    aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     metrics.watch(roster)
     log = DecisionLog(time.time)
@@ -71,7 +74,7 @@ def compose(settings: Settings, model: ResolvedModel | None, on_engine_line: Cal
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
     served_name = model.served_name if model is not None else None
-    proxy = Proxy(driver, roster, metrics, aborts, context_limits, served_name, settings.max_body_bytes)
+    proxy = Proxy(driver, roster, metrics, aborts, books, context_limits, served_name, settings.max_body_bytes)
     for engine, hardware in _engines(settings, model, device, on_engine_line):
         supervisors[engine.worker_id] = _supervise(engine, driver, roster, settings, hardware)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)

@@ -1,24 +1,89 @@
-"""What is known of one exchange once it is over: the record that metrics and logs are made from. Never the text."""
+"""What is known of one exchange: the record that metrics, logs and the ledger are made from. Never the text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from server.cost import NO_COST, Cost
+from server.ledger.row import LedgerRow
 
 
 @dataclass(slots=True)
 class ExchangeRecord:
-    """One request and its answer. Durations in seconds since arrival; None is unknown or does not apply."""
+    """One request and its answer. Durations in seconds since arrival; None is unknown or does not apply.
+
+    `row_id` is its own in the ledger, where `request_id` may be the caller's and come again. `is_kept` once the ledger
+    has been given it.
+    """
 
     request_id: str
     endpoint: str
     tenant: str
     model: str
     tier: str
+    row_id: str = ""
+    key_id: str | None = None
+    arrived_unix_seconds: float = 0.0
+    is_stream: bool = False
     outcome: str = "failed"
     status: int = 500
+    error_code: str | None = None
     worker_id: str | None = None
     queue_seconds: float | None = None
     first_byte_seconds: float | None = None
     total_seconds: float = 0.0
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-    energy_joules: float | None = None
-    energy_source: str | None = None
+    cost: Cost = field(default=NO_COST)
+    carbon_g_co2eq: float | None = None
+    grid_carbon_intensity_gco2perkwhr: float | None = None
+    carbon_source: str | None = None
+    is_kept: bool = False
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        return self.cost.prompt_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        return self.cost.output_tokens
+
+    @property
+    def energy_joules(self) -> float | None:
+        return self.cost.energy_joules
+
+    @property
+    def energy_source(self) -> str | None:
+        return self.cost.source
+
+    def ledger_row(self) -> LedgerRow:
+        """The record as the ledger keeps it. Instants follow from the arrival: wall clocks are not subtracted."""
+        cost = self.cost
+        return LedgerRow(
+            row_id=self.row_id,
+            request_id=self.request_id,
+            arrived_unix_seconds=self.arrived_unix_seconds,
+            ended_unix_seconds=self.arrived_unix_seconds + self.total_seconds,
+            tenant=self.tenant,
+            key_id=self.key_id,
+            endpoint=self.endpoint,
+            model=self.model,
+            tier=self.tier,
+            worker_id=self.worker_id,
+            outcome=self.outcome,
+            status=self.status,
+            error_code=self.error_code,
+            is_stream=self.is_stream,
+            prompt_tokens=cost.prompt_tokens,
+            output_tokens=cost.output_tokens,
+            energy_microjoules=cost.energy_microjoules,
+            prefill_microjoules=cost.prefill_microjoules,
+            decode_microjoules=cost.decode_microjoules,
+            energy_source=cost.source,
+            is_measured=cost.is_measured,
+            energy_reason=cost.reason,
+            uncertainty_ratio=cost.uncertainty_ratio,
+            carbon_g_co2eq=self.carbon_g_co2eq,
+            grid_carbon_intensity_gco2perkwhr=self.grid_carbon_intensity_gco2perkwhr,
+            carbon_source=self.carbon_source,
+            queue_seconds=self.queue_seconds,
+            first_token_seconds=self.first_byte_seconds,
+            total_seconds=self.total_seconds,
+            components_microjoules=cost.components_microjoules,
+        )

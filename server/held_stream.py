@@ -3,21 +3,23 @@
 import asyncio
 from typing import Final
 
-from server.asgi import Send
-from server.service_tier import TIER_HEADER
+from server.asgi import Headers, Send
 
 # Under the 15 to 60 seconds after which proxies and clients give up on a silent connection.
 _KEEP_ALIVE_SECONDS: Final = 10.0
 
 
 class HeldStream:
-    """From the first keep-alive comment on, the answer has begun as a 200 stream and errors must go inside it."""
+    """From the first keep-alive comment on, the answer has begun as a 200 stream and errors must go inside it.
 
-    def __init__(self, send: Send, request_id: str, tier: str) -> None:
+    `headers` go with those that every such answer has.
+    """
+
+    def __init__(self, send: Send, request_id: str, headers: Headers) -> None:
         self.has_begun = False
         self._send = send
         self._request_id = request_id
-        self._tier = tier
+        self._headers = headers
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(_KEEP_ALIVE_SECONDS, self._begin)
@@ -38,7 +40,7 @@ class HeldStream:
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
             (b"x-request-id", self._request_id.encode("ascii")),
-            (TIER_HEADER, self._tier.encode("ascii")),
+            *self._headers,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         while True:

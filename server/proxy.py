@@ -27,6 +27,7 @@ from server.generation_request import GenerationRequest, parse_generation_reques
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.pass_through import no_worker_ready, pass_through
+from server.request_books import RequestBooks
 from server.roster import Roster
 from server.service_tier import with_tier_asked
 
@@ -60,6 +61,7 @@ class Proxy:
         roster: Roster,
         metrics: ServerMetrics,
         aborts: LedgerOfAborts,
+        books: RequestBooks,
         limits: ContextLimits,
         configured_model: str | None,
         max_body_bytes: int,
@@ -68,6 +70,7 @@ class Proxy:
         self._roster = roster
         self._metrics = metrics
         self._aborts = aborts
+        self._books = books
         self._limits = limits
         self._configured_model = configured_model
         self._max_body_bytes = max_body_bytes
@@ -114,12 +117,15 @@ class Proxy:
             tenant=_NO_KEYS_TENANT,
             model=model,
             tier=request.tier,
+            row_id=secrets.token_hex(16),
+            arrived_unix_seconds=time.time(),
+            is_stream=request.stream,
         )
         # Two callers may use the same id, and one of them leave; engine, scheduler and charges must tell them apart.
         unique_id = request_id
         if request_id in self._exchanges or self._aborts.knows(request_id):
             unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
-        exchange = Exchange(self._driver, self._roster, self._aborts, record, started)
+        exchange = Exchange(self._driver, self._roster, self._aborts, self._books, record, started, [])
         self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
@@ -137,7 +143,7 @@ class Proxy:
                 prompt_tokens=tokens,
             )
             body = with_tier_asked(body, request.tier_name, request.tier, path)
-            await exchange.serve(scope, body, arrival, send, stream=request.stream)
+            await exchange.serve(scope, body, arrival, send)
         except asyncio.CancelledError:
             # A caller may close as soon as the stream has told its energy, the last thing in it.
             record.outcome = "aborted" if record.energy_joules is None else "completed"
@@ -148,13 +154,16 @@ class Proxy:
             if not watch.is_gone:
                 raise
         except ApiError as error:
-            record.status = error.status
+            record.status, record.error_code = error.status, error.code
             record.outcome = "refused" if error.status < 500 else record.outcome
+            record.total_seconds = time.monotonic() - started
+            await self._books.keep(record)
             raise
         finally:
             watch.close()
             del self._exchanges[unique_id]
             record.total_seconds = time.monotonic() - started
+            self._books.keep_later(record)
             if not self._serves(model):
                 record.model = "unknown"
             self._metrics.count(record)

@@ -10,9 +10,9 @@ from metering.counter import MICROJOULES_PER_JOULE
 class LedgerRow:
     """One request that was admitted, and what became of it.
 
-    `row_id` is ours and unique; `request_id` is what the caller knows it by, and callers may use one again. Energy is in
-    integer microjoules, as the worker annotated it; None with `energy_reason` where it is not known. Instants are seconds
-    of the Unix epoch, durations seconds since arrival. `components_microjoules` adds up to `energy_microjoules`.
+    `row_id` is ours and unique; `request_id` is what the caller knows it by, and callers may use one again. Energy is
+    in integer microjoules, as the worker annotated it; None with `energy_reason` where it is not known. Instants are
+    seconds of the Unix epoch, durations seconds since arrival. `components_microjoules` add up to the energy.
     """
 
     row_id: str

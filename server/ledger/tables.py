@@ -1,4 +1,4 @@
-"""The tables of the ledger's database. Migrations under `migrations/` make them; this is what queries are written in."""
+"""The tables of the ledger's database. Migrations make them; this is what queries are written in."""
 
 from typing import Final
 

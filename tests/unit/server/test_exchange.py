@@ -11,7 +11,10 @@ from scheduler.limits import SchedulerLimits
 from server.api_error import ApiError
 from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
+from server.ledger.ledger import NoLedger
 from server.ledger_of_aborts import LedgerOfAborts
+from server.metrics import ServerMetrics
+from server.request_books import RequestBooks
 from server.roster import Roster
 
 
@@ -21,8 +24,10 @@ def exchange() -> Exchange:
         SchedulerDriver(core, lambda: 0.0),
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
+        RequestBooks(NoLedger(), ServerMetrics()),
         ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"),
         0.0,
+        [],
     )
 
 

@@ -1,0 +1,53 @@
+"""Where what a request cost is written down once it is over, and what its caller is told beside the meter's word."""
+
+import asyncio
+import json
+from typing import Final
+
+from metering.counter import MICROJOULES_PER_JOULE
+from server.exchange_record import ExchangeRecord
+from server.ledger.ledger import Ledger
+from server.metrics import ServerMetrics
+
+_MICROSECONDS: Final = 6
+
+
+class RequestBooks:
+    """Keeps records in the ledger, each once, and counts them.
+
+    Nothing here may fail a request: a ledger that cannot write has its own way to say so.
+    """
+
+    def __init__(self, ledger: Ledger, metrics: ServerMetrics) -> None:
+        self._ledger = ledger
+        self._metrics = metrics
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def told_beside(self, record: ExchangeRecord) -> bytes:
+        """Fields (`"name":value,…`) for the end of the answer's energy block, and into the record what they rest on."""
+        fields: dict[str, object] = {}
+        if record.queue_seconds is not None:
+            fields["queue_seconds"] = round(record.queue_seconds, _MICROSECONDS)
+        return json.dumps(fields, separators=(",", ":"))[1:-1].encode()
+
+    async def keep(self, record: ExchangeRecord) -> None:
+        """Return once the ledger has it for good; from then on its caller may see the end of the answer."""
+        if not record.is_kept:
+            record.is_kept = True
+            await self._ledger.record(record.ledger_row())
+
+    def keep_later(self, record: ExchangeRecord) -> None:
+        """Have it kept; its caller is gone and waits for nothing."""
+        if not record.is_kept:
+            task = asyncio.get_running_loop().create_task(self.keep(record), name=f"keep {record.row_id}")
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+
+    def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
+        """A worker tells what a request used whose answer its caller never saw the end of."""
+        self._metrics.charge(record, energy_joules)
+        self._ledger.charge(record.row_id, round(energy_joules * MICROJOULES_PER_JOULE))
+
+    async def kept(self) -> None:
+        """Wait for all that is to be kept later."""
+        await asyncio.gather(*self._keeping, return_exceptions=True)
