@@ -97,8 +97,8 @@ class EnergyMeter:
         if self._rest_account == "loading":  # an engine that was not announced
             self._rest_account = "idle"
         books = self._books[step.engine]
-        if not books.is_busy and step.duration_seconds is not None:
-            self._draw(step.ended_at_seconds - step.duration_seconds, step.engine)
+        if not books.is_busy and step.took_seconds is not None:
+            self._draw(step.ended_at_seconds - step.took_seconds, step.engine)
         self._busy |= {step.engine}
         self._draw(step.ended_at_seconds, step.engine)
         books.take_in(step)

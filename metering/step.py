@@ -7,10 +7,12 @@ from dataclasses import dataclass
 class EngineStep:
     """One forward pass over a batch.
 
-    `duration_seconds` is the engine's own measure, or None where the engine does not say. `prefill_tokens` were
+    `duration_seconds` is the engine's own measure, or None where the engine does not say. It may be less than the step
+    took: an engine that schedules the next step while one runs measures only how long it waited. `prefill_tokens` were
     computed in this step, by `prefill_sequences` (0 where the engine does not say); `decode_sequences` each advanced in
     it. `first_tokens` sequences completed their prefill with it; of their prompts, `first_token_context_tokens` in all,
-    `first_token_prompt_tokens` were computed and the others found in a cache. `inter_token_seconds` is the time since
+    `first_token_prompt_tokens` were computed and the others found in a cache; the first of them came to the engine
+    `first_token_seconds` before its end (None where the engine does not say). `inter_token_seconds` is the time since
     the step before on the engine's clock, where a sequence took part in both. `unfinished_sequences` are running or
     waiting once the step is over.
 
@@ -32,7 +34,17 @@ class EngineStep:
     decode_tokens: int | None = None
     recomputed_tokens: int = 0
     preemptions: int = 0
+    first_token_seconds: float | None = None
     engine: int = 0
+
+    @property
+    def took_seconds(self) -> float | None:
+        """How long the step took, where it did not follow on another: at least as long as the engine measured.
+
+        Sequences that get their first token in it have waited for nothing else.
+        """
+        known = [seconds for seconds in (self.duration_seconds, self.first_token_seconds) if seconds is not None]
+        return max(known, default=None)
 
 
 @dataclass(frozen=True, slots=True)

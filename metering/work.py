@@ -11,9 +11,10 @@ from metering.step import EngineStep
 class EngineWork:
     """Totals over the data-parallel engines of one server; they never fall.
 
-    A step is counted with the engine's own measure of it, else with the time since the step before where a sequence
-    took part in both. A step of which neither is known is left out altogether, tokens and all, so that tokens and
-    seconds stay in proportion.
+    A step is counted with the engine's own measure of it, or the time since the step before where a sequence took part
+    in both, whichever is longer: an engine that schedules the next step while one runs, as vLLM does on GPUs, measures
+    only how long it waited (on an H200 a quarter to a half of the step). A step of which neither is known is left out
+    altogether, tokens and all, so that tokens and seconds stay in proportion.
     """
 
     def __init__(self) -> None:
@@ -25,11 +26,11 @@ class EngineWork:
 
     def step(self, step: EngineStep) -> None:
         """Count one forward pass: a token for each decoding sequence, however many drafts were accepted."""
-        seconds = step.duration_seconds if step.duration_seconds is not None else step.inter_token_seconds
-        if seconds is None:
+        known = [seconds for seconds in (step.duration_seconds, step.inter_token_seconds) if seconds is not None]
+        if not known:
             return
         self._steps += 1
-        self._step_seconds += seconds
+        self._step_seconds += max(known)
         self._decode_tokens += step.decode_sequences
         self._prefill_tokens += step.prefill_tokens
 

@@ -40,9 +40,11 @@ class HardwareClass:
 
 # H100 and B200: two points each of the ML.ENERGY Benchmark, leaderboard data v3 (Chung et al., NeurIPS Datasets and
 # Benchmarks 2025), Llama-3.1-8B. Idle and bare: arXiv 2605.23918 (H100 121.7 and 71.8 W, A100 80.0 and 53.7 W). Start:
-# a 7B model took 29.7 s at 19 W above bare there, and vLLM 37 to 58 s cold (its post on sleep mode). B200's idle power
-# is not published: the H100's, scaled by their limits of 1,000 and 700 W. A100: the H100's steps at its bandwidth. CPU:
-# SmolLM2-135M in vLLM on one virtual core, watts as the meter's estimate has them. Unknown: between A100 and H100.
+# a 7B model took 29.7 s at 19 W above bare there, and vLLM 37 to 58 s cold (its post on sleep mode). An H200, which
+# counts as an H100, measured 78.5 W bare and 123 W idle, 454 W at 1 and 691 W at 256 (docs/gpu-measurements.md). B200's
+# idle power is not published: the H100's, scaled by their limits of 1,000 and 700 W. A100: the H100's steps at its
+# bandwidth. CPU: SmolLM2-135M in vLLM on one virtual core, watts as the meter's estimate has them. Unknown: between
+# A100 and H100.
 _H100 = HardwareClass("h100", 6.8e-3, 75e-6, 30e-6, 71.8, 121.7, 420, 690, 45, 1000)
 _B200 = HardwareClass("b200", 4.5e-3, 60e-6, 15e-6, 103, 174, 560, 830, 45, 1400)
 _A100 = HardwareClass("a100", 11e-3, 120e-6, 80e-6, 53.7, 80.0, 230, 390, 50, 700)

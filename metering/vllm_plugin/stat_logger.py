@@ -108,7 +108,7 @@ class EnergyStatLogger(StatLoggerBase):
                         prompt_tokens=finished.num_prompt_tokens,
                         output_tokens=finished.num_generation_tokens,
                         decode_seconds=finished.decode_time,
-                        preemptions=finished.num_preemptions,
+                        preemptions=getattr(finished, "num_preemptions", 0),  # 0.26 has none
                         engine=self._engine,
                     ),
                 )
@@ -148,6 +148,7 @@ class EnergyStatLogger(StatLoggerBase):
             # Drafts look the same as a preempted sequence computed again; only without them are the two told apart.
             recomputed_tokens=0 if self._speculates else max(0, computed - sequences),
             preemptions=seen.num_preempted_reqs if seen is not None else 0,
+            first_token_seconds=max(seen.time_to_first_tokens_iter) if seen is not None and first_tokens else None,
             engine=self._engine,
         )
 

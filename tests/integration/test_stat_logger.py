@@ -129,6 +129,20 @@ def test_vllms_statistics_become_energy_per_request(session: MeterSession, clock
     assert work["kv_cache_usage_ratio"] == 0.0
 
 
+def test_a_vllm_that_counts_no_preemptions_is_metered_all_the_same(session: MeterSession, clock: Clock) -> None:
+    engine = Engine(session, clock)
+    meter = session.meter
+    assert meter is not None
+    meter.request_started("old", 0.0)
+    iteration = engine.stats.IterationStats()
+    engine.output(engine.stats.RequestStateStats(arrival_time=time.time()), iteration, 100.0, first=True)
+    told: dict[str, Any] = {"num_prompt_tokens": 10, "num_cached_tokens": 4, "num_generation_tokens": 1}
+    iteration.finished_requests.append(SimpleNamespace(request_id="chatcmpl-old", decode_time=0.0, **told))
+    engine.logger.record(engine.scheduler(6, 0, left=0), iteration)
+    assert session.meter is meter
+    assert meter.request_ended("old", clock.now_seconds).prefill_microjoules == pytest.approx(2_000_000, abs=1)
+
+
 def test_work_is_counted_where_energy_is_not_measured(session: MeterSession, clock: Clock) -> None:
     engine = Engine(session, clock)
     prefill, decode, idle = (engine.scheduler(*step) for step in ((30, 0, 2), (0, 2, 2), (0, 0, 0)))

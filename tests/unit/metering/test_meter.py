@@ -412,3 +412,29 @@ def test_a_reset_of_every_board_of_a_group_hides_no_more_than_a_reset_of_one() -
         )
     bench.meter.sequence_ended("a", ended(steps=39))
     assert bench.meter.request_ended("a", bench.now_seconds).unknown_reason is None
+
+
+def test_the_first_step_of_a_quiet_engine_began_no_later_than_its_prompts_came(bench: Bench) -> None:
+    """An engine that schedules ahead says only how long it waited; the rest of the step is not idle."""
+    bench.now_seconds = 1.0
+    bench.observe()
+    bench.start("a")
+    bench.now_seconds = 1.2
+    bench.observe()
+    bench.meter.step(
+        EngineStep(
+            ended_at_seconds=1.2,
+            duration_seconds=0.001,
+            prefill_tokens=10,
+            decode_sequences=0,
+            first_tokens=1,
+            first_token_prompt_tokens=10,
+            inter_token_seconds=None,
+            unfinished_sequences=0,
+            first_token_seconds=0.19,
+        )
+    )
+    bench.meter.sequence_ended("a", ended())
+    energy = bench.meter.request_ended("a", 1.2)
+    assert energy.prefill_microjoules == pytest.approx(19_000_000, abs=1)
+    assert bench.account("idle") == pytest.approx(101_000_000, abs=1)

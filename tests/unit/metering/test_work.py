@@ -56,6 +56,15 @@ def test_a_step_without_a_measure_takes_the_gap_between_tokens_and_without_that_
     assert (report["decode_tokens_total"], report["prefill_tokens_total"]) == (2, 0)
 
 
+def test_a_step_is_as_long_as_the_gap_between_tokens_where_the_engine_had_scheduled_ahead() -> None:
+    """Real vLLM on a GPU, 128 sequences: it waited 2.3 ms for steps that came 9.2 ms apart."""
+    work = EngineWork()
+    work.step(step(seconds=0.2, prefill_tokens=8192))
+    for _ in range(10):
+        work.step(step(seconds=0.0023, gap_seconds=0.0092, sequences=128))
+    assert work.report()["step_seconds_total"] == 0.292
+
+
 def test_the_caches_of_data_parallel_engines_are_one_share() -> None:
     work = EngineWork()
     work.kv_cache_usage(0, 0.2)

@@ -1,0 +1,1 @@
+"""Measurements on a real NVIDIA board: what its sensor is like, and whether the meter's books follow it."""
