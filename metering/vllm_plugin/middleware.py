@@ -9,20 +9,18 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from metering.block import RequestEnergy, encode_block
 from metering.counter import MICROJOULES_PER_JOULE
 from metering.routes import runs_engine
 from metering.splice import StreamAnnotator, splice_into_object
+from metering.vllm_plugin.cap_request import CapRefusedError, CapRequest, Message, Receive, Scope, read_cap
 from metering.vllm_plugin.exporter import register_exporter
 from metering.vllm_plugin.live_sequences import live_sequences
 from metering.vllm_plugin.session import MeterSession, process_session
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -77,8 +75,15 @@ class _MeteredExchange:
         if meter is not None:
             meter.request_started(self._request_id, time.monotonic())
         try:
+            request = await read_cap(self._scope, self._receive, self._why_caps_cannot_be_kept)
+            self._receive = request.receive
+            self._begin_cap(request)
             await app(self._scope, self._watch_for_disconnect, self._forward)
+        except CapRefusedError as refusal:
+            self._refused = True
+            await _send_json(self._send, refusal.body, status=400)
         finally:
+            self._session.caps.end(self._request_id)
             meter = self._session.meter
             if meter is not None and meter.is_open(self._request_id):
                 if self._refused:
@@ -105,6 +110,15 @@ class _MeteredExchange:
         self._scope["headers"] = [*kept, (b"x-request-id", request_id.encode("ascii"))]
         return request_id
 
+    def _why_caps_cannot_be_kept(self) -> str | None:
+        return self._session.why_caps_cannot_be_kept(time.monotonic())
+
+    def _begin_cap(self, request: CapRequest) -> None:
+        if request.max_joules is not None:
+            self._engine_id = request.engine_name
+            app = self._scope.get("app")
+            self._session.caps.begin(self._request_id, request.max_joules, app, request.engine_name)
+
     async def _watch_for_disconnect(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._finished:
@@ -119,6 +133,7 @@ class _MeteredExchange:
         if self._refused:
             meter.request_refused(self._request_id)
             return
+        self._session.caps.end(self._request_id)
         for sequence in live_sequences(self._scope.get("app"), self._owns):
             meter.sequence_cut_off(self._request_id, sequence)
         meter.request_aborted(self._request_id, time.monotonic(), also_known_as=self._engine_id)
@@ -207,17 +222,18 @@ class _MeteredExchange:
 
     def _end_request(self) -> bytes:
         """The encoded block; asked once, when every sequence of the request has ended."""
-        meter = self._session.meter
+        session, meter = self._session, self._session.meter
         if meter is None:
-            return self._session.unknown_block()
+            return session.unknown_block(**session.caps.end(self._request_id, session.unmeasured_reason))
         if not meter.is_open(self._request_id):
-            return self._session.unknown_block("the request was cut off before its end")
+            return session.unknown_block("the request was cut off before its end")
         told = self._is_told()
         energy = meter.request_ended(self._request_id, time.monotonic(), also_known_as=self._engine_id)
         if not told:
-            return self._session.unknown_block("the engine reported no work for this request")
+            reason = "the engine reported no work for this request"
+            return session.unknown_block(reason, **session.caps.end(self._request_id, reason))
         self._energy = energy
-        return encode_block(energy.to_block())
+        return encode_block(energy.to_block() | session.caps.end(self._request_id, energy.unknown_reason))
 
     def _energy_headers(self) -> list[tuple[bytes, bytes]]:
         energy = self._energy
@@ -227,7 +243,7 @@ class _MeteredExchange:
         return [(b"x-energy-joules", joules.encode()), (b"x-energy-source", energy.source.encode())]
 
 
-async def _send_json(send: Send, body: bytes) -> None:
+async def _send_json(send: Send, body: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
