@@ -57,8 +57,8 @@ class EnergyCap:
     """Decides after each step whether a request must end for its energy to come out just below the cap.
 
     What has been started is paid: a sequence that is ended takes part in the steps already under way. So the request
-    ends while those fit under the cap and one more would not: as near below the cap as steps allow. Where steps cost the
-    same it is never exceeded; where they do not, by what those under way cost more than expected.
+    ends while those fit under the cap and one more would not, as near below the cap as steps allow. Where steps cost
+    the same it is never exceeded; where they do not, by what those under way cost more than expected.
     """
 
     def __init__(self, max_joules: float) -> None:

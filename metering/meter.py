@@ -328,11 +328,15 @@ class EnergyMeter:
         for request_id, request in sorted(closing, key=lambda one: one[1].started_at_seconds):
             if not books.prefill_seen and request.cut_off:
                 books.charge_abandoned_prefill(request.charges)
-            del self._aborting[request_id]
-            if not request.is_answered or any((*request.charges.prefill, *request.charges.decode)):
-                self._close(request_id, request, "aborted", request.aborted_at_seconds)
+            self._close_aborted(request_id)
         if not (books.prefill_seen or books.prompts_may_wait or self._aborting):
             books.disown_prefills()
+
+    def _close_aborted(self, request_id: str) -> None:
+        """Of one that was answered, only what is left to charge counts as a request of its own."""
+        request = self._aborting.pop(request_id)
+        if not request.is_answered or any((*request.charges.prefill, *request.charges.decode)):
+            self._close(request_id, request, "aborted", request.aborted_at_seconds)
 
     def _close(self, request_id: str, request: OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
         charges = request.charges

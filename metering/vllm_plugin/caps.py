@@ -48,13 +48,14 @@ class _Live:
 
 @dataclass(slots=True)
 class _Capped:
-    """A capped request. `steps_to_come` of those that are ending are under way in their engine."""
+    """A capped request. It must end from `is_over` on; `is_reached` says that some of it did before its own end."""
 
     cap: EnergyCap
     sequences: EngineSequences
     engine_name: str | None
     live: dict[str, _Live] = field(default_factory=dict)
     ending: dict[int, int] = field(default_factory=dict)  # by engine: the steps that are still to come
+    is_over: bool = False
     is_reached: bool = False
     why_not_kept: str | None = None
 
@@ -133,7 +134,7 @@ class EnergyCaps:
             self._look_at(request_id, request, engine, tells_silent=tells_silent)
 
     def give_up(self, reason: str) -> None:
-        """Keep no cap any more; those that are ending still do."""
+        """Keep the caps of those in flight no more; those that are ending still do."""
         for request_id, request in list(self._capped.items()):
             request.why_not_kept = reason
             for engine in list(request.ending):
@@ -161,7 +162,7 @@ class EnergyCaps:
             request.ending[engine] = self.steps_under_way if advanced and request.live else to_come - 1
             if not request.ending[engine]:
                 self._tell_end(request_id, request, engine)
-        elif request.is_reached:
+        elif request.is_over:
             self._stop(request_id, request, tells_silent=tells_silent)  # a turn that began after the cap was reached
         elif advanced:
             paying = [(one.first_row, sequence) for one, sequence in self._live(request) if one.first_row is not None]
@@ -208,7 +209,7 @@ class EnergyCaps:
                 engines.add(one.engine)
         if not stopped:
             return
-        request.is_reached = True
+        request.is_over = True
         request.sequences.stop(stopped)
         for engine in engines:
             request.ending[engine] = self.steps_under_way
@@ -248,6 +249,7 @@ class EnergyCaps:
                 continue
             self._charge(request_id, replace(sequence, engine=engine), one.first_row)
             request.sequences.deliver_end(internal_id)
+            request.is_reached = True
 
     def _charge(self, request_id: str, sequence: EndedSequence, first_row: int | None) -> None:
         meter = self._books.meter

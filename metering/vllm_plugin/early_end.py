@@ -1,9 +1,10 @@
 """Ends sequences in vLLM before their time, in such a way that every API answers as at `max_tokens`.
 
-vLLM has no public way to do so. Relied on, beside what `live_sequences.py` reads, and checked before anything is ended:
+vLLM has no public way to do so. Relied on, beside what `live_sequences.py` reads, and looked for before anything is
+ended:
 
-- `AsyncLLM.output_processor` keeps `request_states` by internal id in the order of arrival, and `_finish_request(state)`
-  forgets one, its parent and its external id with it;
+- `AsyncLLM.output_processor` keeps `request_states` by internal id in the order of arrival, and its
+  `_finish_request(state)` forgets one, its parent and its external id with it;
 - `RequestState.make_request_output(new_token_ids, pooling_output, finish_reason, stop_reason)` makes the last output,
   the text held back for stop strings and that of the other choices included, and `state.queue.put` delivers it: this
   is how vLLM itself ends an aborted request, but for the reason;

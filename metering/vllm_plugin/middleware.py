@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from metering.block import RequestEnergy, encode_block
 from metering.counter import MICROJOULES_PER_JOULE
