@@ -65,7 +65,7 @@ async def read_cap(scope: Scope, receive: Receive, why_unavailable: Callable[[],
         if isinstance(name, str):
             return CapRequest(max_joules, receive, name)
         name = f"resp_{secrets.token_hex(16)}"
-        return CapRequest(max_joules, _named(scope, body, name, receive), name)
+        return CapRequest(max_joules, _named(body, name, receive), name)
     return CapRequest(max_joules, receive)
 
 
@@ -115,10 +115,8 @@ def _why_never(path: str, fields: dict[str, Any]) -> str | None:
     return None
 
 
-def _named(scope: Scope, body: bytes, name: str, receive: Receive) -> Receive:
+def _named(body: bytes, name: str, receive: Receive) -> Receive:
     """The body with an id for the response put before its first key; whatever else it says stays as it is."""
     head, _, rest = body.partition(b"{")
     body = b'%s{"request_id":"%s",%s' % (head, name.encode(), rest)
-    headers = [(key, value) for key, value in scope["headers"] if key != b"content-length"]
-    scope["headers"] = [*headers, (b"content-length", b"%d" % len(body))]
     return _replay([{"type": "http.request", "body": body, "more_body": False}], receive)

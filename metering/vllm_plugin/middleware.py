@@ -16,7 +16,7 @@ from metering.block import RequestEnergy, encode_block
 from metering.counter import MICROJOULES_PER_JOULE
 from metering.routes import runs_engine
 from metering.splice import StreamAnnotator, splice_into_object
-from metering.vllm_plugin.cap_request import CapRefusedError, CapRequest, Message, Receive, Scope, read_cap
+from metering.vllm_plugin.cap_request import CapRefusedError, Message, Receive, Scope, read_cap
 from metering.vllm_plugin.exporter import register_exporter
 from metering.vllm_plugin.live_sequences import live_sequences
 from metering.vllm_plugin.session import MeterSession, process_session
@@ -69,19 +69,15 @@ class _MeteredExchange:
         self._engine_id: str | None = None
         self._finished = False
         self._refused = False
+        self._is_body_read = False
+        self._is_answered = False
 
     async def run(self, app: App) -> None:
         meter = self._session.meter
         if meter is not None:
             meter.request_started(self._request_id, time.monotonic())
         try:
-            request = await read_cap(self._scope, self._receive, self._why_caps_cannot_be_kept)
-            self._receive = request.receive
-            self._begin_cap(request)
-            await app(self._scope, self._watch_for_disconnect, self._forward)
-        except CapRefusedError as refusal:
-            self._refused = True
-            await _send_json(self._send, refusal.body, status=400)
+            await app(self._scope, self._receive_watching, self._forward)
         finally:
             self._session.caps.end(self._request_id)
             meter = self._session.meter
@@ -110,20 +106,36 @@ class _MeteredExchange:
         self._scope["headers"] = [*kept, (b"x-request-id", request_id.encode("ascii"))]
         return request_id
 
-    def _why_caps_cannot_be_kept(self) -> str | None:
-        return self._session.why_caps_cannot_be_kept(time.monotonic())
-
-    def _begin_cap(self, request: CapRequest) -> None:
-        if request.max_joules is not None:
-            self._engine_id = request.engine_name
-            app = self._scope.get("app")
-            self._session.caps.begin(self._request_id, request.max_joules, app, request.engine_name)
-
-    async def _watch_for_disconnect(self) -> Message:
+    async def _receive_watching(self) -> Message:
+        if not self._is_body_read:
+            self._is_body_read = True
+            if not await self._take_cap():
+                return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._finished:
             self._cut_off()
         return message
+
+    async def _take_cap(self) -> bool:
+        """Read the body for a cap, now that the application wants it: whoever may not come in has been turned away.
+
+        Returns whether the request may go on. If not, the application is told that its caller has left.
+        """
+        session = self._session
+        try:
+            request = await read_cap(
+                self._scope, self._receive, lambda: session.why_caps_cannot_be_kept(time.monotonic())
+            )
+        except CapRefusedError as refusal:
+            self._refused = True
+            self._is_answered = True  # whatever the application makes of its caller's leaving
+            await _send_json(self._send, refusal.body, status=400)
+            return False
+        self._receive = request.receive
+        if request.max_joules is not None:
+            self._engine_id = request.engine_name
+            session.caps.begin(self._request_id, request.max_joules, self._scope.get("app"), request.engine_name)
+        return True
 
     def _cut_off(self) -> None:
         """The caller left: note what its live sequences have used before vLLM forgets them."""
@@ -145,6 +157,8 @@ class _MeteredExchange:
     # -- response side -------------------------------------------------------------------------------------------
 
     async def _forward(self, message: Message) -> None:
+        if self._is_answered:
+            return
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] != "http.response.body":

@@ -1,4 +1,4 @@
-"""Energy caps on the real engine: every API ends a capped request in its own words, near its cap, and the parts add up."""
+"""Energy caps on the real engine: every API ends a capped request in its own words, near its cap; the parts add up."""
 
 import asyncio
 import json

@@ -50,6 +50,10 @@ class FakeEngine:
     both_came: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        if (await receive())["type"] == "http.disconnect":  # FastAPI's answer to a body that does not come
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"error parsing the body"})
+            return
         request_id = next(value.decode() for name, value in scope["headers"] if name == b"x-request-id")
         self.seen_ids.append(request_id)
         if len(self.seen_ids) == 2:
