@@ -107,6 +107,18 @@ class EngineBooks:
             charges.decode.append(decode)
         return charges
 
+    def owed(self, first_row: int, ended: EndedSequence) -> tuple[int, int]:
+        """What `charge` would book, over all components, if the sequence ended now: prefill and decode."""
+        first_clock, *prices = self._history.row(first_row)
+        ratio = self._participation(first_clock, ended)
+        prefill = decode = 0
+        for index, shares in enumerate(self._shares):
+            price = StepPrice(*prices[PRICE_COLUMNS * index : PRICE_COLUMNS * (index + 1)])
+            prompt, share = shares.owed(price, first_clock, ended, ratio)
+            prefill += prompt
+            decode += share
+        return prefill, decode
+
     def charge_abandoned_prefill(self, charges: Charges) -> None:
         """Add the energy of all prompt tokens whose sequences have no first token yet."""
         for index, shares in enumerate(self._shares):

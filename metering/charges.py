@@ -39,6 +39,7 @@ class OpenRequest:
     cut_off: list[tuple[int, EndedSequence]] = field(default_factory=list)  # with the row of its first token
     aborted_at_seconds: float = 0.0
     unseen_steps: set[int] = field(default_factory=set)  # engines of a request cut off whose running step is not booked
+    is_answered: bool = False  # its answer has told of all but sequences that were cut off before their first token
 
     def strike_off(self, first_row: int, ended: EndedSequence) -> None:
         """A sequence noted as cut off ended by itself before the engine heard of the abort: it is charged already."""

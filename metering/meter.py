@@ -9,7 +9,7 @@ twice or lost.
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from metering.block import RequestEnergy
@@ -118,10 +118,13 @@ class EnergyMeter:
         self._settle_aborted(engine, now_seconds=now_seconds, engine_empty=True)
         books.settle()
 
-    def sequence_ended(self, request_id: str, ended: EndedSequence) -> None:
-        """A sequence of `request_id` produced its last token in the step just taken in."""
+    def sequence_ended(self, request_id: str, ended: EndedSequence, first_row: int | None = None) -> None:
+        """A sequence of `request_id` produced its last token in the step just taken in.
+
+        One that took part in steps after its last token, whose output nobody took, is told with the row it began in.
+        """
         books = self._books[ended.engine]
-        first_row = books.first_row_of(ended)
+        first_row = books.first_row_of(ended) if first_row is None else first_row
         charges = books.charge(first_row, ended)
         request = self._open.get(request_id)
         if request is None and (request := self._aborting.get(request_id)) is not None:
@@ -165,17 +168,44 @@ class EnergyMeter:
         if request is not None:
             request.cut_off.append((self._books[ended.engine].first_row_of(ended), ended))
 
+    def first_row_of(self, sequence: EndedSequence) -> int:
+        """In which row of its engine's books a sequence that took part in the latest step got its first token."""
+        return self._books[sequence.engine].first_row_of(sequence)
+
+    def energy_so_far(
+        self, request_id: str, live: Iterable[tuple[int, EndedSequence]], *, also_known_as: str | None = None
+    ) -> tuple[int, int]:
+        """What an open request would be charged if it ended now, in microjoules: its prefill and its decode.
+
+        `live` are its sequences that have their first token and have not ended, each with the row it came in.
+        """
+        charged = [self._open[request_id].charges]
+        charged += [self._unclaimed[name] for name in self._unclaimed_of(also_known_as)]
+        prefill = sum(sum(one.prefill) for one in charged)
+        decode = sum(sum(one.decode) for one in charged)
+        for first_row, sequence in live:
+            prompt, share = self._books[sequence.engine].owed(first_row, sequence)
+            prefill += prompt
+            decode += share
+        return prefill, decode
+
     def request_ended(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> RequestEnergy:
         """All of a request's sequences have ended: its energy, known so far to the last reading.
 
         `also_known_as` is the name under which the engine may have reported its sequences instead, each with an index.
+        Sequences of it that were cut off are charged once what they used is known, as if they had been a request of
+        the same id.
 
         Raises:
             KeyError: no such request is in flight.
         """
         request = self._open.pop(request_id)
         self._claim(request, also_known_as)
-        return self._close(request_id, request, "completed", now_seconds)
+        energy = self._close(request_id, request, "completed", now_seconds)
+        if request.cut_off:
+            request.charges, request.is_answered = self._no_charges(), True
+            self._await_charge(request_id, request, now_seconds)
+        return energy
 
     def request_refused(self, request_id: str) -> None:
         """A request that the engine never ran (bad input, say); forgotten without a trace."""
@@ -188,9 +218,7 @@ class EnergyMeter:
         request = self._open.pop(request_id)
         self._claim(request, also_known_as)
         if request.cut_off:
-            request.aborted_at_seconds = now_seconds
-            request.unseen_steps = {ended.engine for _, ended in request.cut_off}
-            self._aborting[request_id] = request
+            self._await_charge(request_id, request, now_seconds)
         else:
             self._close(request_id, request, "aborted", now_seconds)
 
@@ -262,6 +290,11 @@ class EnergyMeter:
         for name in self._unclaimed_of(engine_name):
             request.charges.add(self._unclaimed.pop(name))
 
+    def _await_charge(self, request_id: str, request: OpenRequest, now_seconds: float) -> None:
+        request.aborted_at_seconds = now_seconds
+        request.unseen_steps = {ended.engine for _, ended in request.cut_off}
+        self._aborting[request_id] = request
+
     def _forget_old_steps(self, engine: int) -> None:
         books = self._books[engine]
         oldest = next(iter(self._open.values()), None)
@@ -295,10 +328,15 @@ class EnergyMeter:
         for request_id, request in sorted(closing, key=lambda one: one[1].started_at_seconds):
             if not books.prefill_seen and request.cut_off:
                 books.charge_abandoned_prefill(request.charges)
-            del self._aborting[request_id]
-            self._close(request_id, request, "aborted", request.aborted_at_seconds)
+            self._close_aborted(request_id)
         if not (books.prefill_seen or books.prompts_may_wait or self._aborting):
             books.disown_prefills()
+
+    def _close_aborted(self, request_id: str) -> None:
+        """Of one that was answered, only what is left to charge counts as a request of its own."""
+        request = self._aborting.pop(request_id)
+        if not request.is_answered or any((*request.charges.prefill, *request.charges.decode)):
+            self._close(request_id, request, "aborted", request.aborted_at_seconds)
 
     def _close(self, request_id: str, request: OpenRequest, outcome: str, now_seconds: float) -> RequestEnergy:
         charges = request.charges

@@ -169,18 +169,12 @@ class EngineShares:
 
         `first_clock` is the clock of that step. `ratio` is how much of the steps since then it took part in.
         """
-        prompt = first.per_prompt_token * ended.computed_prompt_tokens
-        if ended.computed_prompt_tokens:
-            prompt += first.per_prompt
+        prompt, share = self._owed(first, first_clock, ended, ratio)
         offset = ended.prompt_tokens - first_clock
-        base = first.each + first.context_growth + offset * first.context
-        share = max(0, wrapped(self._each + self._context_growth + offset * self._context - base))
-        if ratio < 1.0:
-            share = int(share * ratio)
         if self._live:
             self._live -= 1
             self._live_offset -= offset
-            self._live_base -= base
+            self._live_base -= first.each + first.context_growth + offset * first.context
         if not self._live:  # the last to leave takes what did not divide evenly
             share += self._each_rest + self._context_rest
             prompt += 0 if self._chunks else self._prompt_rest
@@ -189,6 +183,11 @@ class EngineShares:
         prefill, self._prefill_part = divmod(prompt + self._prefill_part, PARTS)
         decode, self._decode_part = divmod(share + self._decode_part, PARTS)
         return self._book(prefill + self._recompute_of(ended.preemptions), decode)
+
+    def owed(self, first: StepPrice, first_clock: int, ended: EndedSequence, ratio: float = 1.0) -> tuple[int, int]:
+        """The prefill and decode energy that `charge` would book if the sequence ended now, but for what rounds."""
+        prompt, share = self._owed(first, first_clock, ended, ratio)
+        return prompt // PARTS + self._recompute_share(ended.preemptions), share // PARTS
 
     def abandon_prefills(self) -> int:
         """Take out the energy of prompt tokens whose sequences will never get a first token; it stays in flight."""
@@ -272,11 +271,25 @@ class EngineShares:
         self._chunks_energy -= token_energy + base_energy
         return token_energy, base_energy
 
-    def _recompute_of(self, preemptions: int) -> int:
-        """What a sequence pays for having been computed again, by how often it was preempted."""
+    def _owed(self, first: StepPrice, first_clock: int, ended: EndedSequence, ratio: float) -> tuple[int, int]:
+        """For its prompt and for decoding, in parts of a microjoule."""
+        prompt = first.per_prompt_token * ended.computed_prompt_tokens
+        if ended.computed_prompt_tokens:
+            prompt += first.per_prompt
+        offset = ended.prompt_tokens - first_clock
+        base = first.each + first.context_growth + offset * first.context
+        share = max(0, wrapped(self._each + self._context_growth + offset * self._context - base))
+        return prompt, int(share * ratio) if ratio < 1.0 else share
+
+    def _recompute_share(self, preemptions: int) -> int:
+        """What a sequence owes for having been computed again, by how often it was preempted."""
         if not preemptions or not self._preemptions:
             return 0
-        energy = self._recompute * min(preemptions, self._preemptions) // self._preemptions
+        return self._recompute * min(preemptions, self._preemptions) // self._preemptions
+
+    def _recompute_of(self, preemptions: int) -> int:
+        """Take out what a sequence pays for having been computed again."""
+        energy = self._recompute_share(preemptions)
         self._preemptions -= min(preemptions, self._preemptions)
         self._recompute -= energy
         return energy

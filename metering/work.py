@@ -23,6 +23,7 @@ class EngineWork:
         self._decode_tokens = 0
         self._prefill_tokens = 0
         self._kv_cache_usage_ratios: dict[int, float] = {}
+        self._loading_seconds: float | None = None
 
     def step(self, step: EngineStep) -> None:
         """Count one forward pass: a token for each decoding sequence, however many drafts were accepted."""
@@ -38,6 +39,10 @@ class EngineWork:
         """Note how much of one engine's KV cache is taken now."""
         self._kv_cache_usage_ratios[engine] = ratio
 
+    def loaded(self, loading_seconds: float) -> None:
+        """Note how long the engine was seen to load."""
+        self._loading_seconds = loading_seconds
+
     def report(self) -> dict[str, Any]:
         """The `work` of `GET /energy`. The KV caches of data-parallel engines are of one size: theirs is the mean."""
         ratios = self._kv_cache_usage_ratios.values()
@@ -46,5 +51,6 @@ class EngineWork:
             "step_seconds_total": round(self._step_seconds, 6),
             "decode_tokens_total": self._decode_tokens,
             "prefill_tokens_total": self._prefill_tokens,
+            "loading_seconds": None if self._loading_seconds is None else round(self._loading_seconds, 6),
             "kv_cache_usage_ratio": round(sum(ratios) / len(ratios), 6) if ratios else None,
         }

@@ -86,7 +86,8 @@ class WorkReport:
 
     `steps` forward passes took `step_seconds` in all, advanced `decode_tokens` (one for each sequence and pass) and
     computed `prefill_tokens`. `energy_joules` is all that the engine's counters have risen by since it started,
-    whatever for, and `loading_joules` the part spent before it was ready; both None where nothing measures it.
+    whatever for, and `loading_joules` the part spent before it was ready, in `loading_seconds` from the first look at
+    the counters; each None where nothing measures it.
     `kv_cache_usage_ratio` is the share of the KV cache taken now, None where the engine does not say.
     """
 
@@ -96,6 +97,7 @@ class WorkReport:
     prefill_tokens: int
     energy_joules: float | None = None
     loading_joules: float | None = None
+    loading_seconds: float | None = None
     kv_cache_usage_ratio: float | None = None
 
 

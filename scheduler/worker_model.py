@@ -14,6 +14,10 @@ from scheduler.hardware import HARDWARE, hardware_class
 # Without a report for so long, what was learned is no guide to what is going on.
 _FRESH_SECONDS: Final = 10.0
 _WEIGHT_OF_NEWEST: Final = 0.2
+_AMOUNTS: Final = (
+    *("steps", "step_seconds", "decode_tokens", "prefill_tokens"),
+    *("energy_joules", "loading_joules", "loading_seconds"),
+)
 # Prefill is only seen through the part of the time that it explains; it is corrected by a third of that.
 _PREFILL_GAIN: Final = 0.3
 _MOST_RATIO: Final = 4.0
@@ -137,8 +141,10 @@ class WorkerModel:
 
     def _learn_start(self, work: WorkReport) -> None:
         if work.loading_joules is not None and work.loading_joules > 0 and self._is_start_measured:
-            # What the bare hardware would have drawn meanwhile is no cost of starting.
-            self.start_joules = max(0.0, work.loading_joules - self.parked_watts * self.start_seconds)
+            # What the bare hardware would have drawn meanwhile is no cost of starting. On a GPU the meter begins to look
+            # 15 to 20 s after the process began; until then the process does not touch the board.
+            seconds = self.start_seconds if work.loading_seconds is None else work.loading_seconds
+            self.start_joules = max(0.0, work.loading_joules - self.parked_watts * min(seconds, self.start_seconds))
 
     def _learn_stretch(self, last: WorkReport, work: WorkReport, elapsed_seconds: float, *, is_idle: bool) -> None:
         steps, seconds = work.steps - last.steps, work.step_seconds - last.step_seconds
@@ -176,7 +182,7 @@ class WorkerModel:
 
 def _nonsense(work: WorkReport) -> str | None:
     """What makes the report unusable, or None."""
-    for name in ("steps", "step_seconds", "decode_tokens", "prefill_tokens", "energy_joules", "loading_joules"):
+    for name in _AMOUNTS:
         value = getattr(work, name)
         if value is not None and not 0 <= value < inf:  # written so that NaN fails too
             return f"{name} is {value}, expected a finite number of at least 0"

@@ -33,6 +33,7 @@ class Work(BaseModel):
     step_seconds_total: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     decode_tokens_total: Count
     prefill_tokens_total: Count
+    loading_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     kv_cache_usage_ratio: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 

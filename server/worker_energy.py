@@ -92,6 +92,7 @@ class WorkerEnergy:
             prefill_tokens=work.prefill_tokens_total,
             energy_joules=joules,
             loading_joules=loading_joules,
+            loading_seconds=work.loading_seconds,
             kv_cache_usage_ratio=work.kv_cache_usage_ratio,
         )
 

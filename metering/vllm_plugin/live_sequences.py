@@ -15,13 +15,23 @@ def live_sequences(app: Any, is_owned: Callable[[str], bool]) -> list[EndedSeque
     try:
         client = app.state.engine_client
         states = client.output_processor.request_states
-        return [
-            _ended(state, _engine_of(client, state))
-            for state in list(states.values())
-            if is_owned(state.external_req_id)
-        ]
+        return [sequence_of(client, state) for state in list(states.values()) if is_owned(state.external_req_id)]
     except (AttributeError, TypeError):
         return []
+
+
+def sequence_of(client: Any, state: Any) -> EndedSequence:  # noqa: ANN401  # vllm is not analysed
+    """What one of vLLM's request states says of its sequence."""
+    stats = state.stats
+    return EndedSequence(
+        computed_prompt_tokens=max(0, state.prompt_len - state.num_cached_tokens),
+        prompt_tokens=state.prompt_len,
+        output_tokens=stats.num_generation_tokens,
+        decode_seconds=max(0.0, stats.last_token_ts - stats.first_token_ts),
+        prefill_done=not state.is_prefilling,
+        preemptions=getattr(stats, "num_preemptions", 0),
+        engine=_engine_of(client, state),
+    )
 
 
 def _engine_of(client: Any, state: Any) -> int:  # noqa: ANN401  # vllm is not analysed
@@ -33,16 +43,3 @@ def _engine_of(client: Any, state: Any) -> int:  # noqa: ANN401  # vllm is not a
     identities = list(getattr(core, "core_engines", ()))
     identity = getattr(core, "reqs_in_flight", {}).get(getattr(state, "request_id", None))
     return identities.index(identity) if identity in identities else 0
-
-
-def _ended(state: Any, engine: int) -> EndedSequence:  # noqa: ANN401  # vllm is not analysed
-    stats = state.stats
-    return EndedSequence(
-        computed_prompt_tokens=max(0, state.prompt_len - state.num_cached_tokens),
-        prompt_tokens=state.prompt_len,
-        output_tokens=stats.num_generation_tokens,
-        decode_seconds=max(0.0, stats.last_token_ts - stats.first_token_ts),
-        prefill_done=not state.is_prefilling,
-        preemptions=getattr(stats, "num_preemptions", 0),
-        engine=engine,
-    )

@@ -9,20 +9,18 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from metering.block import RequestEnergy, encode_block
 from metering.counter import MICROJOULES_PER_JOULE
 from metering.routes import runs_engine
 from metering.splice import StreamAnnotator, splice_into_object
+from metering.vllm_plugin.cap_request import CapRefusedError, Message, Receive, Scope, read_cap
 from metering.vllm_plugin.exporter import register_exporter
 from metering.vllm_plugin.live_sequences import live_sequences
 from metering.vllm_plugin.session import MeterSession, process_session
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -71,14 +69,17 @@ class _MeteredExchange:
         self._engine_id: str | None = None
         self._finished = False
         self._refused = False
+        self._is_body_read = False
+        self._is_answered = False
 
     async def run(self, app: App) -> None:
         meter = self._session.meter
         if meter is not None:
             meter.request_started(self._request_id, time.monotonic())
         try:
-            await app(self._scope, self._watch_for_disconnect, self._forward)
+            await app(self._scope, self._receive_watching, self._forward)
         finally:
+            self._session.caps.end(self._request_id)
             meter = self._session.meter
             if meter is not None and meter.is_open(self._request_id):
                 if self._refused:
@@ -105,11 +106,36 @@ class _MeteredExchange:
         self._scope["headers"] = [*kept, (b"x-request-id", request_id.encode("ascii"))]
         return request_id
 
-    async def _watch_for_disconnect(self) -> Message:
+    async def _receive_watching(self) -> Message:
+        if not self._is_body_read:
+            self._is_body_read = True
+            if not await self._take_cap():
+                return {"type": "http.disconnect"}
         message = await self._receive()
         if message["type"] == "http.disconnect" and not self._finished:
             self._cut_off()
         return message
+
+    async def _take_cap(self) -> bool:
+        """Read the body for a cap, now that the application wants it: whoever may not come in has been turned away.
+
+        Returns whether the request may go on. If not, the application is told that its caller has left.
+        """
+        session = self._session
+        try:
+            request = await read_cap(
+                self._scope, self._receive, lambda: session.why_caps_cannot_be_kept(time.monotonic())
+            )
+        except CapRefusedError as refusal:
+            self._refused = True
+            self._is_answered = True  # whatever the application makes of its caller's leaving
+            await _send_json(self._send, refusal.body, status=400)
+            return False
+        self._receive = request.receive
+        if request.max_joules is not None:
+            self._engine_id = request.engine_name
+            session.caps.begin(self._request_id, request.max_joules, self._scope.get("app"), request.engine_name)
+        return True
 
     def _cut_off(self) -> None:
         """The caller left: note what its live sequences have used before vLLM forgets them."""
@@ -119,6 +145,7 @@ class _MeteredExchange:
         if self._refused:
             meter.request_refused(self._request_id)
             return
+        self._session.caps.end(self._request_id)
         for sequence in live_sequences(self._scope.get("app"), self._owns):
             meter.sequence_cut_off(self._request_id, sequence)
         meter.request_aborted(self._request_id, time.monotonic(), also_known_as=self._engine_id)
@@ -130,6 +157,8 @@ class _MeteredExchange:
     # -- response side -------------------------------------------------------------------------------------------
 
     async def _forward(self, message: Message) -> None:
+        if self._is_answered:
+            return
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] != "http.response.body":
@@ -207,17 +236,18 @@ class _MeteredExchange:
 
     def _end_request(self) -> bytes:
         """The encoded block; asked once, when every sequence of the request has ended."""
-        meter = self._session.meter
+        session, meter = self._session, self._session.meter
         if meter is None:
-            return self._session.unknown_block()
+            return session.unknown_block(**session.caps.end(self._request_id, session.unmeasured_reason))
         if not meter.is_open(self._request_id):
-            return self._session.unknown_block("the request was cut off before its end")
+            return session.unknown_block("the request was cut off before its end")
         told = self._is_told()
         energy = meter.request_ended(self._request_id, time.monotonic(), also_known_as=self._engine_id)
         if not told:
-            return self._session.unknown_block("the engine reported no work for this request")
+            reason = "the engine reported no work for this request"
+            return session.unknown_block(reason, **session.caps.end(self._request_id, reason))
         self._energy = energy
-        return encode_block(energy.to_block())
+        return encode_block(energy.to_block() | session.caps.end(self._request_id, energy.unknown_reason))
 
     def _energy_headers(self) -> list[tuple[bytes, bytes]]:
         energy = self._energy
@@ -227,7 +257,7 @@ class _MeteredExchange:
         return [(b"x-energy-joules", joules.encode()), (b"x-energy-source", energy.source.encode())]
 
 
-async def _send_json(send: Send, body: bytes) -> None:
+async def _send_json(send: Send, body: bytes, status: int = 200) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -21,6 +21,7 @@ from metering.meter import EnergyMeter
 from metering.sampler import Sampler
 from metering.telemetry import telemetry
 from metering.track import CounterTrack
+from metering.vllm_plugin.caps import EnergyCaps
 from metering.work import EngineWork
 
 logger = logging.getLogger("wattline.metering")
@@ -52,6 +53,7 @@ class MeterSession:
         self.unmeasured_reason = "the meter has not started"
         # None until an engine is there that tells of its steps: zeros would say that it stands still.
         self.work: EngineWork | None = None
+        self.caps = EnergyCaps(self)
         self._environ = environ
         self._sampler: Sampler | None = None
         self._tracks: list[CounterTrack] = []
@@ -118,6 +120,8 @@ class MeterSession:
 
         Some boards list a memory zone that always reads zero; waiting for it would make all energy unknown.
         """
+        if self.work is not None:
+            self.work.loaded(now_seconds - self._started_at_seconds)
         if self.meter is None:
             return
         tracks = self.meter.tracks
@@ -191,9 +195,16 @@ class MeterSession:
         stem = (_CHAT_SUFFIX if kind[1] == "chatcmpl" else _SUFFIX).sub("", name)
         return stem if stem != name and self.meter.knows(stem) else engine_request_id
 
-    def unknown_block(self, reason: str | None = None) -> bytes:
+    def why_caps_cannot_be_kept(self, now_seconds: float) -> str | None:
+        """Why the energy of a request that starts now would not be known while it runs; None where it would."""
+        if self.meter is None:
+            return self.unmeasured_reason
+        silent = [name for name, watts in self.meter.power_watts(now_seconds).items() if watts is None]
+        return f"the energy counter of {silent[0]} does not answer" if silent else None
+
+    def unknown_block(self, reason: str | None = None, **fields: Any) -> bytes:  # noqa: ANN401  # JSON of any type
         """The energy block of a request that could not be measured, by default because nothing can."""
-        return encode_block(unknown_energy_block(reason or self.unmeasured_reason))
+        return encode_block(unknown_energy_block(reason or self.unmeasured_reason) | fields)
 
     def telemetry(self) -> dict[str, Any]:
         """The body of `GET /energy`, up to now. To be called on the event loop, like the meter itself."""

@@ -6,7 +6,9 @@ them. A surprise in them must never stop the engine: the meter gives up instead,
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 logger = logging.getLogger("wattline.metering")
+
+# With asynchronous scheduling, vLLM's default on GPUs, the engine has queued one more step behind the one that runs.
+_STEPS_SCHEDULED_AHEAD: Final = 2
 
 
 class EnergyStatLogger(StatLoggerBase):
@@ -34,6 +39,8 @@ class EnergyStatLogger(StatLoggerBase):
         # vLLM's own index counts the engines of other servers too where a balancer outside spreads the load.
         self._engine = self._session.add_engine()
         self._speculates = getattr(vllm_config, "speculative_config", None) is not None
+        if getattr(getattr(vllm_config, "scheduler_config", None), "async_scheduling", False):
+            self._session.caps.steps_under_way = _STEPS_SCHEDULED_AHEAD
         _silence_iteration_lines()
         self._session.model = names if isinstance(names, str) else names[0]
 
@@ -97,7 +104,11 @@ class EnergyStatLogger(StatLoggerBase):
         iteration_stats: "IterationStats | None",
         now_seconds: float,
     ) -> None:
+        caps, silent = self._session.caps, _silent_sequences(scheduler_stats, iteration_stats)
         if step is not None:
+            self._keep_caps(lambda: caps.before_step(self._engine, silent))
+            if caps.steps_to_come(self._engine) > 1:  # the engine forgets at once whom it stops; we do not
+                step = replace(step, unfinished_sequences=max(1, step.unfinished_sequences))
             meter.step(step)
         if iteration_stats is not None:
             for finished in iteration_stats.finished_requests:
@@ -112,8 +123,20 @@ class EnergyStatLogger(StatLoggerBase):
                         engine=self._engine,
                     ),
                 )
-        if scheduler_stats is not None and scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs == 0:
+        if step is not None:
+            self._keep_caps(lambda: caps.after_step(self._engine, tells_silent=silent is not None))
+        if scheduler_stats is None or scheduler_stats.num_running_reqs + scheduler_stats.num_waiting_reqs:
+            return
+        if not caps.steps_to_come(self._engine):
             meter.engine_idle(now_seconds, self._engine)
+
+    def _keep_caps(self, look: Callable[[], None]) -> None:
+        """A fault in keeping caps costs the caps, and not the meter."""
+        try:
+            look()
+        except Exception as error:
+            logger.exception("energy caps are not kept any more")
+            self._session.caps.give_up(f"energy caps failed on this version of vLLM ({type(error).__name__}: {error})")
 
     def _step(
         self,
@@ -151,6 +174,15 @@ class EnergyStatLogger(StatLoggerBase):
             first_token_seconds=max(seen.time_to_first_tokens_iter) if seen is not None and first_tokens else None,
             engine=self._engine,
         )
+
+
+def _silent_sequences(scheduler_stats: "SchedulerStats | None", iteration_stats: "IterationStats | None") -> int | None:
+    """How many sequences decoded in a step of which no token came out: aborted, say. None where vLLM does not tell."""
+    details = scheduler_stats.iteration_details if scheduler_stats is not None else None
+    if details is None:
+        return None
+    heard = len(iteration_stats.inter_token_latencies_iter) if iteration_stats is not None else 0
+    return max(0, details.num_generation_requests - heard)
 
 
 def _failure(error: Exception) -> str:

@@ -364,6 +364,7 @@ async def test_it_tells_what_it_has_done(slow: Running) -> None:
         "step_seconds_total",
         "decode_tokens_total",
         "prefill_tokens_total",
+        "loading_seconds",
         "kv_cache_usage_ratio",
     }
     assert (before["steps_total"], before["step_seconds_total"]) == (0, 0.0)

@@ -158,6 +158,7 @@ def test_work_is_counted_where_energy_is_not_measured(session: MeterSession, clo
         "step_seconds_total": 1.0,
         "decode_tokens_total": 0,
         "prefill_tokens_total": 30,
+        "loading_seconds": None,
         "kv_cache_usage_ratio": 0.25,
     }
     engine.logger.record(decode, None)

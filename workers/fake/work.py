@@ -63,6 +63,7 @@ class EngineWork:
             "step_seconds_total": round(self._busy_nanoseconds / 1e9, 6),
             "decode_tokens_total": self._decode_tokens + running_decode_tokens,
             "prefill_tokens_total": self._prefill_tokens,
+            "loading_seconds": None,
             "kv_cache_usage_ratio": None,
         }
 

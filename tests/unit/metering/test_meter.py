@@ -438,3 +438,61 @@ def test_the_first_step_of_a_quiet_engine_began_no_later_than_its_prompts_came(b
     energy = bench.meter.request_ended("a", 1.2)
     assert energy.prefill_microjoules == pytest.approx(19_000_000, abs=1)
     assert bench.account("idle") == pytest.approx(101_000_000, abs=1)
+
+
+# -- energy caps ---------------------------------------------------------------------------------------------------
+
+
+def test_what_a_request_cost_so_far_is_what_it_would_be_charged(bench: Bench) -> None:
+    bench.start("a", "b")
+    bench.step(prefill=30, first=2, prompt=30, left=2)
+    row = bench.meter.first_row_of(ended(10))
+    assert sum(bench.meter.energy_so_far("b", [])) == 0
+    for steps in range(1, 6):
+        bench.step(decode=2, left=2)
+        before = bench.meter.energy_so_far("a", [(row, ended(10, steps))])
+    bench.meter.sequence_ended("a", ended(10, 5))
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    assert (energy.prefill_microjoules, energy.decode_microjoules) == pytest.approx(before, abs=1)
+    bench.meter.sequence_ended("b", ended(20, 5))
+    assert bench.meter.energy_so_far("b", []) == pytest.approx((20 / 3 * 1e6, 25e6), rel=0.2)
+
+
+def test_a_sequence_pays_for_steps_after_its_last_token_if_told_where_it_began(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10)
+    row = bench.meter.first_row_of(ended())
+    bench.step(decode=1)
+    last = ended(steps=1)
+    bench.step(decode=1)  # its token was thrown away
+    bench.meter.sequence_ended("a", last, row)
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    bench.meter.engine_idle(bench.now_seconds)
+    assert energy.microjoules == 3 * STEP_MICROJOULES
+    assert bench.account("unattributed") == 0
+
+
+def test_prompts_cut_off_before_their_first_token_are_charged_after_the_answer(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=30, first=1, prompt=10, left=2)
+    bench.meter.sequence_ended("a", ended())
+    bench.meter.sequence_cut_off("a", ended(prompt=40, prefill_done=False))
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    assert energy.outcome == "completed"
+    bench.step(decode=0, left=0)
+    bench.meter.engine_idle(bench.now_seconds)
+    (rest,) = bench.meter.recent_aborts
+    assert rest.request_id == "a"
+    assert energy.microjoules + rest.microjoules == bench.account("prefill") >= STEP_MICROJOULES
+    assert not bench.meter.knows("a")
+
+
+def test_a_prompt_cut_off_before_it_cost_anything_leaves_no_second_record(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=10, first=1, prompt=10, left=2)
+    bench.meter.sequence_ended("a", ended())
+    bench.meter.sequence_cut_off("a", ended(prompt=40, prefill_done=False))
+    bench.meter.request_ended("a", bench.now_seconds)
+    bench.meter.engine_idle(bench.now_seconds)
+    assert (bench.meter.totals.completed, bench.meter.totals.aborted) == (1, 0)
+    assert not bench.meter.knows("a")

@@ -50,6 +50,10 @@ class FakeEngine:
     both_came: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        if (await receive())["type"] == "http.disconnect":  # FastAPI's answer to a body that does not come
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"error parsing the body"})
+            return
         request_id = next(value.decode() for name, value in scope["headers"] if name == b"x-request-id")
         self.seen_ids.append(request_id)
         if len(self.seen_ids) == 2:
@@ -165,6 +169,7 @@ async def ask(
     request_id: bytes | None = None,
     receive: Callable[[], Awaitable[dict[str, Any]]] | None = None,
     state: Any = None,
+    body: bytes = b"{}",
 ) -> Answer:
     sent: list[Any] = []
 
@@ -172,7 +177,7 @@ async def ask(
         sent.append(dict(message))
 
     async def nothing() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"{}", "more_body": False}
+        return {"type": "http.request", "body": body, "more_body": False}
 
     headers = [] if request_id is None else [(b"x-request-id", request_id)]
     scope = {"type": "http", "path": path, "method": method, "headers": headers, "app": SimpleNamespace(state=state)}
@@ -367,6 +372,43 @@ async def test_the_estimate_is_told_as_such(tmp_path: Path, wrap: Wrap) -> None:
     answer = await ask(wrap(FakeEngine(session, joules=spent)))
     assert (answer.energy["source"], answer.energy["measured"]) == ("estimate", False)
     assert answer.energy["energy_joules"] > 0
+
+
+async def test_a_cap_on_an_engine_that_cannot_end_requests_says_so_in_the_block(
+    session: MeterSession, wrap: Wrap
+) -> None:
+    spend(session, 0)
+    answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')
+    assert answer.energy["energy_joules"] == 6.0
+    assert answer.energy["max_energy_joules"] == 5.0
+    assert answer.energy["max_energy_reached"] is None
+    assert "vLLM has no output_processor" in answer.energy["max_energy_reason"]
+    assert session.caps.end("anything") == {}
+
+
+async def test_a_cap_on_energy_that_stays_unknown_has_the_same_reason(session: MeterSession, wrap: Wrap) -> None:
+    spend(session, 0)
+    answer = await ask(wrap(FakeEngine(session, silent=True)), body=b'{"max_energy_joules":5}')
+    assert answer.energy["energy_joules"] is None
+    assert answer.energy["max_energy_reached"] is None
+
+
+async def test_a_cap_that_is_none_is_refused_before_the_engine_sees_it(session: MeterSession, wrap: Wrap) -> None:
+    engine = FakeEngine(session)
+    answer = await ask(wrap(engine), body=b'{"max_energy_joules":0}')
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "invalid_value")
+    assert engine.seen_ids == []
+    assert meter_of(session).open_requests == 0
+
+
+async def test_a_cap_is_refused_where_energy_is_not_known(session: MeterSession, wrap: Wrap) -> None:
+    answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')  # its counter has not moved
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "energy_cap_unavailable")
+    meter = meter_of(session)
+    assert (list(meter.recent), meter.open_requests, meter.totals.aborted) == ([], 0, 0)
+    session.fail("no counter for this test")
+    answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')
+    assert "no counter for this test" in json.loads(answer.body)["error"]["message"]
 
 
 @pytest.mark.parametrize(("path", "method"), [("/v1/models", "GET"), ("/tokenize", "POST"), ("/v1/completions", "GET")])

@@ -34,6 +34,7 @@ def test_an_engine_that_has_done_nothing_says_zero_and_knows_nothing_of_its_cach
         "step_seconds_total": 0.0,
         "decode_tokens_total": 0,
         "prefill_tokens_total": 0,
+        "loading_seconds": None,
         "kv_cache_usage_ratio": None,
     }
 

@@ -116,6 +116,12 @@ def test_a_start_costs_what_was_measured_less_what_the_bare_hardware_would_have_
     assert model.start_joules == pytest.approx(5000.0 - 30.0 * model.parked_watts)
 
 
+def test_a_start_is_reckoned_for_as_long_as_the_meter_saw_it() -> None:
+    model = model_of(start_seconds=60.0)
+    model.observe(WorkReport(0, 0.0, 0, 0, 4000.0, 4000.0, loading_seconds=40.0), 0, 0.0)
+    assert model.start_joules == pytest.approx(4000.0 - 40.0 * model.parked_watts) > 0
+
+
 def test_a_start_nobody_timed_keeps_what_is_believed_of_the_hardware() -> None:
     model = model_of()
     model.observe(WorkReport(0, 0.0, 0, 0, 5000.0, 5000.0), 0, 0.0)
