@@ -141,8 +141,8 @@ class WorkerModel:
 
     def _learn_start(self, work: WorkReport) -> None:
         if work.loading_joules is not None and work.loading_joules > 0 and self._is_start_measured:
-            # What the bare hardware would have drawn meanwhile is no cost of starting. On a GPU the meter begins to look
-            # 15 to 20 s after the process began; until then the process does not touch the board.
+            # What the bare hardware would have drawn meanwhile is no cost of starting. On a GPU the meter begins to
+            # look 15 to 20 s after the process began; until then the process does not touch the board.
             seconds = self.start_seconds if work.loading_seconds is None else work.loading_seconds
             self.start_joules = max(0.0, work.loading_joules - self.parked_watts * min(seconds, self.start_seconds))
 

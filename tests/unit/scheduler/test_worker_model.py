@@ -119,7 +119,8 @@ def test_a_start_costs_what_was_measured_less_what_the_bare_hardware_would_have_
 def test_a_start_is_reckoned_for_as_long_as_the_meter_saw_it() -> None:
     model = model_of(start_seconds=60.0)
     model.observe(WorkReport(0, 0.0, 0, 0, 4000.0, 4000.0, loading_seconds=40.0), 0, 0.0)
-    assert model.start_joules == pytest.approx(4000.0 - 40.0 * model.parked_watts) > 0
+    assert model.start_joules == pytest.approx(4000.0 - 40.0 * model.parked_watts)
+    assert model.start_joules > 0
 
 
 def test_a_start_nobody_timed_keeps_what_is_believed_of_the_hardware() -> None:

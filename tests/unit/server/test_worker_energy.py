@@ -142,7 +142,7 @@ def test_work_is_told_with_all_the_energy_of_this_life() -> None:
     )
     told["accounts_microjoules"]["cpu"] = {"loading": 1_000_000}
     worker.take(told)
-    assert worker.work == WorkReport(7, 0.5, 20, 300, 4.5, 3.0, 0.25)
+    assert worker.work == WorkReport(7, 0.5, 20, 300, 4.5, 3.0, kv_cache_usage_ratio=0.25)
     worker.gone()
     assert worker.work is None
 
