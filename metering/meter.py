@@ -189,6 +189,10 @@ class EnergyMeter:
             decode += share
         return prefill, decode
 
+    def prompts_abandoned(self, request_id: str, engine: int) -> None:
+        """All prompts that were begun in an engine and have no first token are an open request's, which was cut off."""
+        self._books[engine].charge_abandoned_prefill(self._open[request_id].charges)
+
     def request_ended(self, request_id: str, now_seconds: float, *, also_known_as: str | None = None) -> RequestEnergy:
         """All of a request's sequences have ended: its energy, known so far to the last reading.
 

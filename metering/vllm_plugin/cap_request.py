@@ -45,11 +45,11 @@ async def read_cap(scope: Scope, receive: Receive, why_unavailable: Callable[[],
         CapRefusedError: it is no cap, or it cannot be kept.
     """
     in_header = any(name == CAP_HEADER for name, _ in scope["headers"])
-    body: bytes | None = None
+    further, body = receive, None
     fields: dict[str, Any] | None = None
     if _is_json(scope):
         messages, body = await _read_body(receive)
-        receive = _replay(messages, receive)
+        further, receive = receive, _replay(messages, receive)
         if in_header or (body is not None and CAP_FIELD.encode() in body):
             fields = _json_object(body)
     try:
@@ -65,7 +65,7 @@ async def read_cap(scope: Scope, receive: Receive, why_unavailable: Callable[[],
         if isinstance(name, str):
             return CapRequest(max_joules, receive, name)
         name = f"resp_{secrets.token_hex(16)}"
-        return CapRequest(max_joules, _named(body, name, receive), name)
+        return CapRequest(max_joules, _named(body, name, further), name)
     return CapRequest(max_joules, receive)
 
 

@@ -8,7 +8,7 @@ Runs on the server's event loop, like the meter.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -240,22 +240,30 @@ class EnergyCaps:
     def _tell_end(self, request_id: str, request: _Capped, engine: int) -> None:
         """Charge the sequences that are ending in an engine, and answer for them."""
         request.ending.pop(engine, None)
-        for internal_id, one in list(request.live.items()):
-            if one.engine != engine:
-                continue
+        ending = {internal_id: one for internal_id, one in request.live.items() if one.engine == engine}
+        for internal_id in ending:
             del request.live[internal_id]
-            sequence = request.sequences.sequence(internal_id)
-            if sequence is None:  # it ended by itself before the engine heard
-                continue
-            self._charge(request_id, replace(sequence, engine=engine), one.first_row)
-            request.sequences.deliver_end(internal_id)
-            request.is_reached = True
+        self._charge(request_id, request, engine, ending)
+        for internal_id in ending:
+            if request.sequences.sequence(internal_id) is not None:  # else it ended by itself before the engine heard
+                request.sequences.deliver_end(internal_id)
+                request.is_reached = True
 
-    def _charge(self, request_id: str, sequence: EndedSequence, first_row: int | None) -> None:
+    def _charge(self, request_id: str, request: _Capped, engine: int, ending: Mapping[str, _Live]) -> None:
         meter = self._books.meter
         if meter is None or not meter.is_open(request_id):
             return
-        if sequence.prefill_done:
-            meter.sequence_ended(request_id, sequence, first_row)
-        else:
+        prompts = []
+        for internal_id, one in ending.items():
+            if (sequence := request.sequences.sequence(internal_id)) is None:
+                continue
+            sequence = replace(sequence, engine=engine)
+            if sequence.prefill_done:
+                meter.sequence_ended(request_id, sequence, one.first_row)
+            else:
+                prompts.append(sequence)
+        if prompts and not request.sequences.are_others_prefilling(ending.keys()):
+            meter.prompts_abandoned(request_id, engine)
+            return
+        for sequence in prompts:
             meter.sequence_cut_off(request_id, sequence)

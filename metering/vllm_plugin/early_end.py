@@ -15,7 +15,7 @@ Where any of them is missing, nothing is ended: caps are not kept, and the energ
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from metering.step import EndedSequence
@@ -75,6 +75,11 @@ class EngineSequences:
         """What a sequence would say of itself if it ended now; None once it has ended."""
         state = self._client.output_processor.request_states.get(internal_id)
         return None if state is None else sequence_of(self._client, state)
+
+    def are_others_prefilling(self, own: Collection[str]) -> bool:
+        """Whether a sequence that is not among `own` has yet to get its first token."""
+        states = self._client.output_processor.request_states
+        return any(state.is_prefilling for internal_id, state in states.items() if internal_id not in own)
 
     def stop(self, internal_ids: Sequence[str]) -> None:
         """Have the engine stop sequences. Steps already under way still compute them; nobody is told yet."""

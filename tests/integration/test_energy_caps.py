@@ -46,7 +46,7 @@ class Running:
 
     internal_id: str
     output_limit: int
-    prefilled: bool = False
+    steps: int = 0  # that it was scheduled for
     tokens: int = 0
 
 
@@ -154,8 +154,9 @@ class Engine:
                 self.running.append(self.waiting.pop(0))
             batch = []
             for one in self.running:
-                batch.append((one, one.prefilled))
-                one.prefilled = True
+                if one.steps < one.output_limit:
+                    batch.append((one, one.steps > 0))
+                    one.steps += 1
             if not batch:
                 return
             self.scheduled.append(batch)

@@ -455,7 +455,10 @@ def test_what_a_request_cost_so_far_is_what_it_would_be_charged(bench: Bench) ->
     energy = bench.meter.request_ended("a", bench.now_seconds)
     assert (energy.prefill_microjoules, energy.decode_microjoules) == pytest.approx(before, abs=1)
     bench.meter.sequence_ended("b", ended(20, 5))
-    assert bench.meter.energy_so_far("b", []) == pytest.approx((20 / 3 * 1e6, 25e6), rel=0.2)
+    charged = bench.meter.energy_so_far("b", [])
+    other = bench.meter.request_ended("b", bench.now_seconds)
+    assert (other.prefill_microjoules, other.decode_microjoules) == charged
+    assert energy.microjoules + other.microjoules == 6 * STEP_MICROJOULES
 
 
 def test_a_sequence_pays_for_steps_after_its_last_token_if_told_where_it_began(bench: Bench) -> None:
@@ -484,6 +487,17 @@ def test_prompts_cut_off_before_their_first_token_are_charged_after_the_answer(b
     (rest,) = bench.meter.recent_aborts
     assert rest.request_id == "a"
     assert energy.microjoules + rest.microjoules == bench.account("prefill") >= STEP_MICROJOULES
+    assert not bench.meter.knows("a")
+
+
+def test_abandoned_prompts_that_can_be_nobody_elses_are_charged_with_the_answer(bench: Bench) -> None:
+    bench.start("a")
+    bench.step(prefill=30, first=1, prompt=10, left=2)
+    bench.meter.sequence_ended("a", ended())
+    bench.meter.prompts_abandoned("a", 0)
+    energy = bench.meter.request_ended("a", bench.now_seconds)
+    bench.meter.engine_idle(bench.now_seconds)
+    assert energy.microjoules == bench.account("prefill") == STEP_MICROJOULES
     assert not bench.meter.knows("a")
 
 

@@ -377,9 +377,9 @@ async def test_the_estimate_is_told_as_such(tmp_path: Path, wrap: Wrap) -> None:
 async def test_a_cap_on_an_engine_that_cannot_end_requests_says_so_in_the_block(
     session: MeterSession, wrap: Wrap
 ) -> None:
-    spend(session, 0)
+    spend(session, 1e-6)  # a counter that answers
     answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')
-    assert answer.energy["energy_joules"] == 6.0
+    assert answer.energy["energy_joules"] == pytest.approx(6.0, abs=1e-5)
     assert answer.energy["max_energy_joules"] == 5.0
     assert answer.energy["max_energy_reached"] is None
     assert "vLLM has no output_processor" in answer.energy["max_energy_reason"]
@@ -387,7 +387,7 @@ async def test_a_cap_on_an_engine_that_cannot_end_requests_says_so_in_the_block(
 
 
 async def test_a_cap_on_energy_that_stays_unknown_has_the_same_reason(session: MeterSession, wrap: Wrap) -> None:
-    spend(session, 0)
+    spend(session, 1e-6)  # a counter that answers
     answer = await ask(wrap(FakeEngine(session, silent=True)), body=b'{"max_energy_joules":5}')
     assert answer.energy["energy_joules"] is None
     assert answer.energy["max_energy_reached"] is None
@@ -402,12 +402,13 @@ async def test_a_cap_that_is_none_is_refused_before_the_engine_sees_it(session: 
 
 
 async def test_a_cap_is_refused_where_energy_is_not_known(session: MeterSession, wrap: Wrap) -> None:
-    answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')  # its counter has not moved
+    app = wrap(FakeEngine(session))
+    answer = await ask(app, body=b'{"max_energy_joules":5}')  # its counter has not moved
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (400, "energy_cap_unavailable")
     meter = meter_of(session)
     assert (list(meter.recent), meter.open_requests, meter.totals.aborted) == ([], 0, 0)
     session.fail("no counter for this test")
-    answer = await ask(wrap(FakeEngine(session)), body=b'{"max_energy_joules":5}')
+    answer = await ask(app, body=b'{"max_energy_joules":5}')
     assert "no counter for this test" in json.loads(answer.body)["error"]["message"]
 
 
