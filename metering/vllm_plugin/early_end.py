@@ -31,7 +31,7 @@ class EngineSequences:
     """The sequences of one vLLM engine client that have not ended. `app` is vLLM's FastAPI application."""
 
     def __init__(self, app: Any) -> None:  # noqa: ANN401  # vllm is not analysed
-        self._client = getattr(getattr(app, "state", None), "engine_client", None)
+        self._client: Any = getattr(getattr(app, "state", None), "engine_client", None)
         self._known: set[str] = set()
         self._aborts: set[asyncio.Task[None]] = set()
 

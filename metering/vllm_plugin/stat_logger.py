@@ -182,7 +182,8 @@ def _silent_sequences(scheduler_stats: "SchedulerStats | None", iteration_stats:
     if details is None:
         return None
     heard = len(iteration_stats.inter_token_latencies_iter) if iteration_stats is not None else 0
-    return max(0, details.num_generation_requests - heard)
+    decoded: int = details.num_generation_requests
+    return max(0, decoded - heard)
 
 
 def _failure(error: Exception) -> str:
