@@ -41,6 +41,7 @@ from server.rejections import api_error
 from server.roster import Roster
 from server.service_tier import TIER_HEADER, with_tier_told
 from server.stall_watch import StallWatch
+from server.stored_responses import StoredResponses
 from workers.errors import EngineUnreachableError
 from workers.progress import AwaitedAnswer
 
@@ -66,12 +67,14 @@ class Exchange:
         driver: SchedulerDriver,
         roster: Roster,
         aborts: LedgerOfAborts,
+        stored: StoredResponses,
         record: ExchangeRecord,
         started_at_seconds: float,
     ) -> None:
         self._driver = driver
         self._roster = roster
         self._aborts = aborts
+        self._stored = stored
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._cost = Cost()
@@ -281,6 +284,7 @@ class Exchange:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
+            self._stored.see(path, worker_id, body)
             body = with_tier_told(body, self._record.tier)
             self._cost = cost_of_body(body)
             if self._cost == Cost() and not self._roster.is_metered(worker_id):
@@ -313,6 +317,7 @@ class Exchange:
         if begins_with_failure(chunk):
             await self._leave_for_another(worker_id, path, "its stream began with an error")
         awaited.piece_received()
+        self._stored.see(path, worker_id, chunk)
         self._record.first_byte_seconds = self._elapsed()
         await self._begin_stream(response, send, held)
         watch = StallWatch(send, self._give_up_on_caller)

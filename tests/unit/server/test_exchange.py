@@ -13,6 +13,7 @@ from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
 from server.ledger_of_aborts import LedgerOfAborts
 from server.roster import Roster
+from server.stored_responses import StoredResponses
 
 
 def exchange() -> Exchange:
@@ -21,6 +22,7 @@ def exchange() -> Exchange:
         SchedulerDriver(core, lambda: 0.0),
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
+        StoredResponses(),
         ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"),
         0.0,
     )
