@@ -24,6 +24,7 @@ from server.rejections import api_error
 from server.relay import Relay, unmetered_block
 from server.request_books import RequestBooks
 from server.roster import Roster
+from server.stored_responses import StoredResponses
 from workers.errors import EngineUnreachableError
 
 logger = logging.getLogger("wattline.server")
@@ -50,6 +51,7 @@ class Exchange:
         roster: Roster,
         aborts: LedgerOfAborts,
         books: RequestBooks,
+        stored: StoredResponses,
         record: ExchangeRecord,
         started_at_seconds: float,
         headers: Headers,
@@ -58,6 +60,7 @@ class Exchange:
         self._roster = roster
         self._aborts = aborts
         self._books = books
+        self._stored = stored
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._headers = headers
@@ -98,7 +101,9 @@ class Exchange:
         Raises:
             ApiError: nothing was sent to the caller yet, and this is the answer.
         """
-        self._relay = relay = Relay(self._record, self._books, send, self._elapsed, self._headers)
+        self._relay = relay = Relay(
+            self._record, self._books, self._stored, send, self._elapsed, self._headers
+        )
         try:
             dispatch = await self._place(arrival)
             try:
@@ -208,6 +213,7 @@ class Exchange:
                 if is_stream:
                     await relay.stream(
                         response,
+                        path,
                         awaited,
                         unmetered,
                         lambda failure: self._leave_for_another(path, failure),

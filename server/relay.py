@@ -18,6 +18,7 @@ from server.held_stream import HeldStream
 from server.request_books import RequestBooks
 from server.service_tier import TIER_HEADER, with_tier_told
 from server.stall_watch import StallWatch
+from server.stored_responses import StoredResponses
 from workers.errors import EngineUnreachableError
 from workers.progress import AwaitedAnswer
 
@@ -33,12 +34,14 @@ class Relay:
         self,
         record: ExchangeRecord,
         books: RequestBooks,
+        stored: StoredResponses,
         send: Send,
         elapsed_seconds: Callable[[], float],
         headers: Headers,
     ) -> None:
         self._record = record
         self._books = books
+        self._stored = stored
         self._send = send
         self._elapsed_seconds = elapsed_seconds
         self._headers = [*headers, (TIER_HEADER, record.tier.encode("ascii"))]
@@ -88,6 +91,7 @@ class Relay:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
+            self._stored.see(path, record.worker_id or "", body)
             body = with_tier_told(body, record.tier)
             record.cost = cost_of_body(body)
             if record.cost is NO_COST and unmetered:
@@ -104,6 +108,7 @@ class Relay:
     async def stream(
         self,
         response: aiohttp.ClientResponse,
+        path: str,
         awaited: AwaitedAnswer,
         unmetered: bytes,
         leave_for_another: Callable[[str], Awaitable[None]],
@@ -121,6 +126,7 @@ class Relay:
         if begins_with_failure(piece):
             await leave_for_another("its stream began with an error")
         awaited.piece_received()
+        self._stored.see(path, record.worker_id or "", piece)
         record.first_byte_seconds = self._elapsed_seconds()
         await self._begin_stream(response)
         watch = StallWatch(self._send, give_up_on_caller)

@@ -16,6 +16,7 @@ from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.request_books import RequestBooks
 from server.roster import Roster
+from server.stored_responses import StoredResponses
 
 
 def exchange() -> Exchange:
@@ -25,6 +26,7 @@ def exchange() -> Exchange:
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
         RequestBooks(NoLedger(), ServerMetrics()),
+        StoredResponses(),
         ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"),
         0.0,
         [],
