@@ -1,4 +1,4 @@
-"""The tables of the ledger's database. Migrations make them; this is what queries are written in."""
+"""The tables of the ledger's database. Migrations under `migrations/` make them; queries are written in them."""
 
 from typing import Final
 
@@ -41,6 +41,8 @@ requests: Final = Table(
     Column("queue_seconds", Float(53)),
     Column("first_token_seconds", Float(53)),
     Column("total_seconds", Float(53), nullable=False),
+    # What `charge` has added to energy_microjoules since, which no phase or component knows of.
+    Column("late_microjoules", BigInteger, nullable=False, server_default="0"),
     Index("requests_by_tenant_and_time", "tenant", "ended_unix_seconds"),
     Index("requests_by_time", "ended_unix_seconds"),
 )

@@ -1,0 +1,1 @@
+"""The ledger's schema from one version to the next, as Alembic revisions; `server.ledger.schema` runs them."""

@@ -1,0 +1,1 @@
+"""The ledger's sums for people and programs: a table, CSV, JSON, a page."""
