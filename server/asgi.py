@@ -30,7 +30,14 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 # The engine must answer in clear for its bytes to be spliced, and has no business with the caller's credentials.
-_NOT_FOR_ENGINES: Final = _HOP_BY_HOP | {b"host", b"accept-encoding", b"authorization", b"cookie", b"x-request-id"}
+_NOT_FOR_ENGINES: Final = _HOP_BY_HOP | {
+    b"host",
+    b"accept-encoding",
+    b"authorization",
+    b"x-api-key",
+    b"cookie",
+    b"x-request-id",
+}
 _NOT_FOR_CALLERS: Final = _HOP_BY_HOP | {b"date", b"server", b"x-request-id"}
 
 

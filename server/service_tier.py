@@ -59,6 +59,11 @@ def tier_of(name: str | None, path: str) -> str:
     return tier
 
 
+def asked_tier(name: str | None) -> str | None:
+    """The tier that a known name asks for; None where it leaves the choice to us, as no name and `auto` do."""
+    return None if name is None or name == "auto" else _ANTHROPIC.get(name)
+
+
 def with_tier_asked(body: bytes, name: str | None, tier: str, path: str) -> bytes:
     """The body for the engine. vLLM's Responses API repeats what it was asked for, so it is asked for what is given.
 

@@ -34,6 +34,7 @@ def test_headers_between_the_caller_and_us_stay_there() -> None:
         (b"connection", b"close, X-Mine"),
         (b"x-mine", b"1"),
         (b"authorization", b"Bearer sk-1"),
+        (b"x-api-key", b"sk-2"),
         (b"x-request-id", b"theirs"),
         (b"accept", b"*/*"),
     ]

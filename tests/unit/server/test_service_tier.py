@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from server.service_tier import with_tier_asked, with_tier_told
+from server.service_tier import asked_tier, with_tier_asked, with_tier_told
 
 VLLM_CHAT = (
     b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant",'
@@ -66,3 +66,11 @@ def test_every_other_body_is_passed_on_as_it_came() -> None:
     body = b'{"service_tier":"auto"}'
     assert with_tier_asked(body, "auto", "default", "/v1/chat/completions") is body
     assert with_tier_asked(body, "flex", "flex", "/v1/responses") is body
+
+
+@pytest.mark.parametrize(
+    ("name", "tier"),
+    [(None, None), ("auto", None), ("default", "default"), ("standard_only", "default"), ("scale", "priority")],
+)
+def test_no_name_and_auto_leave_the_choice(name: str | None, tier: str | None) -> None:
+    assert asked_tier(name) == tier
