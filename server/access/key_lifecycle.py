@@ -12,6 +12,7 @@ from server.errors import SettingError
 SECONDS_PER_DAY = 86_400.0
 SECONDS_PER_HOUR = 3_600.0
 _LONGEST_NAME = 128
+_MOST_DAYS = 36_500  # a century; dates much later cannot be written
 
 
 def create_key(
@@ -27,7 +28,7 @@ def create_key(
         raise SettingError(f"name = {name!r}: expected 1 to {_LONGEST_NAME} printable characters")
     expires = None
     if expires_days is not None:
-        expires = now_unix_seconds + _positive("expires_days", expires_days) * SECONDS_PER_DAY
+        expires = now_unix_seconds + _checked_days(expires_days) * SECONDS_PER_DAY
     key, token = mint(tenant, name, now_unix_seconds, expires)
     store.write(key)
     return key, token
@@ -91,10 +92,12 @@ def public_fields(key: StoredKey, now_unix_seconds: float) -> Mapping[str, Any]:
     }
 
 
-def _positive(option: str, number: float) -> float:
-    if not (math.isfinite(number) and number > 0):
-        raise SettingError(f"{option} = {number}: expected a number above 0")
-    return number
+def _checked_days(days: float) -> float:
+    if not (math.isfinite(days) and days > 0):
+        raise SettingError(f"expires_days = {days}: expected a number above 0")
+    if days > _MOST_DAYS:
+        raise SettingError(f"expires_days = {days}: expected at most {_MOST_DAYS} days, or none for ever")
+    return days
 
 
 def _shown(key_id: str) -> str:
