@@ -10,9 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from scheduler.core import Scheduler
+from server.access.caller import Caller
+from server.access.gate import Gate
 from server.api_error import ApiError
+from server.energy_routes import add_energy_routes
+from server.ledger.ledger import DatabaseLedger, NoLedger
 from server.metrics import ServerMetrics
-from server.models_route import find_model, list_models
+from server.models_route import find_model, list_models, no_such_model
 from server.openapi import describe
 from server.proxy import Proxy, ProxyMiddleware
 from server.roster import Roster
@@ -30,6 +34,8 @@ class AppParts:
     metrics: ServerMetrics
     proxy: Proxy
     report: SchedulerReport
+    gate: Gate
+    ledger: DatabaseLedger | NoLedger
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -41,6 +47,7 @@ def create_app(parts: AppParts) -> FastAPI:
     )
     _add_operations(app, parts)
     _add_models(app, parts)
+    add_energy_routes(app, parts.ledger, lambda request: _own_tenant(parts.gate, request))
     # Everything else under /v1 leaves FastAPI here, as plain ASGI: bodies are relayed as bytes and must not be parsed,
     # and routing them through FastAPI's per-request machinery would cost as much as all the rest of the way.
     app.add_middleware(ProxyMiddleware, proxy=parts.proxy)
@@ -75,18 +82,39 @@ def _add_operations(app: FastAPI, parts: AppParts) -> None:
         methods=["GET", "HEAD"],
         summary="The scheduler's state, its latest decisions and their reasons.",
     )
-    async def scheduler() -> JSONResponse:
+    async def scheduler(request: Request) -> JSONResponse:
+        _caller(parts.gate, request).require_admin()
         return JSONResponse(parts.report.body())
 
 
 def _add_models(app: FastAPI, parts: AppParts) -> None:
     @app.get("/v1/models", summary="The models served.")
-    async def models() -> JSONResponse:
-        return JSONResponse(await list_models(parts.roster))
+    async def models(request: Request) -> JSONResponse:
+        tenant = _caller(parts.gate, request).tenant
+        listing = await list_models(parts.roster)
+        return JSONResponse(listing | {"data": [one for one in listing["data"] if tenant.may_use(one["id"])]})
 
     @app.get("/v1/models/{model_id:path}", summary="One model.")
-    async def model(model_id: str) -> JSONResponse:
+    async def model(request: Request, model_id: str) -> JSONResponse:
+        tenant = _caller(parts.gate, request).tenant
+        if not tenant.may_use(model_id):
+            raise no_such_model(model_id)
         return JSONResponse(await find_model(parts.roster, model_id))
+
+
+def _caller(gate: Gate, request: Request) -> Caller:
+    """Who asks.
+
+    Raises:
+        ApiError: 401.
+    """
+    return gate.identify(request.scope["headers"])
+
+
+def _own_tenant(gate: Gate, request: Request) -> str | None:
+    """The one tenant whose rows the caller may see, None for all."""
+    caller = _caller(gate, request)
+    return None if caller.is_admin else caller.tenant.name
 
 
 def _add_error_handlers(app: FastAPI) -> None:

@@ -28,6 +28,7 @@ from metering.report import (
     watch_machine,
 )
 from scheduler.policy import POLICIES
+from server.cli_report import add_report_commands
 from server.engines import detect_device
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
 from server.model_store import default_cache_dir, fetch_smollm2, resolve_model
@@ -48,6 +49,7 @@ model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this server.")
 app.add_typer(bench_app, name="bench")
+add_report_commands(app)
 
 
 @app.callback()
@@ -74,6 +76,12 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
     power_cap_watts: Annotated[str | None, typer.Option(help="What all workers together may draw [no limit].")] = None,
     min_workers: Annotated[str | None, typer.Option(help="How many workers always stay up [1].")] = None,
     meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
+    ledger_url: Annotated[
+        str | None, typer.Option(help="sqlite:///PATH, postgresql://… or none [a file in ~/.local/state/wattline].")
+    ] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Listen beyond this machine without any key.")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
 ) -> None:
@@ -92,6 +100,8 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
         "power_cap_watts": power_cap_watts,
         "min_workers": min_workers,
         "meter": meter,
+        "ledger_url": ledger_url,
+        "insecure": insecure,
         "log_level": log_level,
         "engine_args": tuple(engine_args) or None,
     }
@@ -148,6 +158,16 @@ def bench_overhead(context: typer.Context) -> None:
     from bench.overhead.command import main as overhead  # noqa: PLC0415  # benchmarks load on demand
 
     overhead(context.args)
+
+
+@bench_app.command(
+    "durability", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_durability(context: typer.Context) -> None:
+    """Kill a server under load, again and again, and look whether its ledger has every answer that was seen."""
+    from bench.durability import main as durability  # noqa: PLC0415  # benchmarks load on demand
+
+    durability(context.args)
 
 
 @bench_app.command("throughput", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

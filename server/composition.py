@@ -12,13 +12,18 @@ from scheduler.driver import SchedulerDriver
 from scheduler.limits import SchedulerLimits
 from scheduler.policy import POLICIES
 from scheduler.targets import LatencyTargets
+from server.access.database_keys import DatabaseKeyStore
+from server.access.gate import Gate
+from server.access.key_watch import KeyWatch
+from server.access.listening import check_listening
+from server.access_metrics import GateCollector, LedgerCollector
 from server.app import AppParts, create_app
 from server.command_sink import CommandSink
 from server.context_limit import ContextLimits
 from server.decision_log import DecisionLog
 from server.engines import PlannedEngine, plan_engines
 from server.latency_targets import latency_targets
-from server.ledger.ledger import NoLedger
+from server.ledger.ledger import DatabaseLedger, NoLedger, open_ledger
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
@@ -27,6 +32,7 @@ from server.request_books import RequestBooks
 from server.roster import Roster
 from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
+from server.serving import Serving
 from server.settings import Settings
 from server.stored_responses import StoredResponses
 from workers.client import EngineClient
@@ -47,18 +53,31 @@ class ServerParts:
     metrics: ServerMetrics
     supervisors: tuple[Supervisor, ...]
     targets: LatencyTargets
+    gate: Gate
+    keys: KeyWatch | None
+    ledger: DatabaseLedger | NoLedger
+    books: RequestBooks
 
 
 def compose(
     settings: Settings, models: Sequence[ServedModel], on_engine_line: Callable[[str, str], None]
 ) -> ServerParts:
-    """Put a server together."""
+    """Put a server together. Opens the ledger and reads the keys, but starts no engine.
+
+    Raises:
+        SettingError: what it should listen on needs keys, and there are none; or a URL is none.
+        LedgerOpenError: the ledger's database cannot be used.
+    """
+    ledger = open_ledger(settings.ledger())
+    gate, keys = _open_gate(settings, ledger)
     targets = latency_targets(_device_of_targets(models), settings.slo_ttft_seconds, settings.slo_tpot_seconds)
     limits = _limits(settings, models)
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
     metrics = ServerMetrics()
-    books = RequestBooks(NoLedger(), metrics)
+    books = RequestBooks(ledger, metrics)
+    metrics.registry.register(GateCollector(gate))
+    metrics.registry.register(LedgerCollector(ledger))
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     metrics.watch(roster)
@@ -67,13 +86,33 @@ def compose(
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
     names = ModelNames(models, roster)
-    stored = StoredResponses()
-    proxy = Proxy(driver, roster, metrics, aborts, books, context_limits, names, stored, settings.max_body_bytes)
+    serving = Serving(driver, roster, aborts, books, StoredResponses())
+    proxy = Proxy(serving, metrics, context_limits, gate, names, settings.max_body_bytes)
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
-    app = create_app(AppParts(roster, core, metrics, proxy, report))
-    return ServerParts(app, driver, proxy, roster, metrics, tuple(supervisors.values()), targets)
+    app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger))
+    return ServerParts(
+        app, driver, proxy, roster, metrics, tuple(supervisors.values()), targets, gate, keys, ledger, books
+    )
+
+
+def _open_gate(settings: Settings, ledger: DatabaseLedger | NoLedger) -> tuple[Gate, KeyWatch | None]:
+    """The gate with the keys that are there now, and what will notice others; None where nothing can keep keys."""
+    reader = ledger.reader
+    spent_since = _nothing_spent if reader is None else reader.spent_microjoules
+    gate = Gate(settings.tenants, spent_since, time.monotonic, time.time)
+    keys = None
+    if isinstance(ledger, DatabaseLedger):
+        keys = KeyWatch(DatabaseKeyStore(ledger.engine), gate.replace_keys)
+        keys.start()
+    check_listening(settings.host, has_keys=gate.has_keys, is_insecure=settings.insecure)
+    return gate, keys
+
+
+def _nothing_spent(_tenant: str, _since_unix_seconds: float) -> int:
+    """Without a ledger budgets begin anew with every start of the server."""
+    return 0
 
 
 def _device_of_targets(models: Sequence[ServedModel]) -> str:

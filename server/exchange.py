@@ -10,21 +10,18 @@ import time
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
+from metering.energy_cap import CAP_FIELD
 from metering.routes import runs_engine
 from scheduler.commands import Dispatch
-from scheduler.driver import SchedulerDriver
 from scheduler.errors import RejectedError, RequestGoneError
 from scheduler.events import RequestArrived, RequestFinished
 from server.api_error import ApiError
 from server.asgi import Headers, Scope, Send, engine_headers, engine_target, header
 from server.engine_failure import is_failure_status
 from server.exchange_record import ExchangeRecord
-from server.ledger_of_aborts import LedgerOfAborts
 from server.rejections import api_error
 from server.relay import Relay, unmetered_block
-from server.request_books import RequestBooks
-from server.roster import Roster
-from server.stored_responses import StoredResponses
+from server.serving import Serving
 from workers.errors import EngineUnreachableError
 
 logger = logging.getLogger("wattline.server")
@@ -41,26 +38,24 @@ _HELD_UP_RATIO: Final = 0.1
 class Exchange:
     """Serves one request to an engine route. `record` is filled in as it goes.
 
-    `headers` are told the caller beside the engine's. `has_failed` once the caller has been sent the error that ends
-    its stream, whatever it does then.
+    `headers` are told the caller beside the engine's. One that `is_capped` runs on no worker that cannot keep its cap.
+    `has_failed` once the caller has been sent the error that ends its stream, whatever it does then.
     """
 
     def __init__(
         self,
-        driver: SchedulerDriver,
-        roster: Roster,
-        aborts: LedgerOfAborts,
-        books: RequestBooks,
-        stored: StoredResponses,
+        serving: Serving,
         record: ExchangeRecord,
         started_at_seconds: float,
         headers: Headers,
+        *,
+        is_capped: bool = False,
     ) -> None:
-        self._driver = driver
-        self._roster = roster
-        self._aborts = aborts
-        self._books = books
-        self._stored = stored
+        self._is_capped = is_capped
+        self._driver = serving.driver
+        self._roster = serving.roster
+        self._aborts = serving.aborts
+        self._serving = serving
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._headers = headers
@@ -101,9 +96,7 @@ class Exchange:
         Raises:
             ApiError: nothing was sent to the caller yet, and this is the answer.
         """
-        self._relay = relay = Relay(
-            self._record, self._books, self._stored, send, self._elapsed, self._headers
-        )
+        self._relay = relay = Relay(self._record, self._serving, send, self._elapsed, self._headers)
         try:
             dispatch = await self._place(arrival)
             try:
@@ -199,6 +192,9 @@ class Exchange:
         if not runs_engine(path):
             awaited.end()  # it may take its time without a single step of the engine
         unmetered = b"" if self._roster.is_metered(worker_id) else unmetered_block(worker_id)
+        if unmetered and self._is_capped:
+            message = f"{CAP_FIELD}: no cap can be kept, for worker {worker_id} does not measure energy"
+            raise ApiError(400, message, "energy_cap_unavailable", CAP_FIELD)
         try:
             headers = engine_headers(scope["headers"], request_id)
             response = await client.send(scope["method"], engine_target(scope), headers, body)

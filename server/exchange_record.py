@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from server.access.admission import Admission
 from server.cost import NO_COST, Cost
 from server.ledger.row import LedgerRow
 
@@ -11,7 +12,7 @@ class ExchangeRecord:
     """One request and its answer. Durations in seconds since arrival; None is unknown or does not apply.
 
     `row_id` is its own in the ledger, where `request_id` may be the caller's and come again. `is_kept` once the ledger
-    has been given it.
+    has been given it; `admission` is its place within its tenant's limits.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class ExchangeRecord:
     grid_carbon_intensity_gco2perkwhr: float | None = None
     carbon_source: str | None = None
     is_kept: bool = False
+    admission: Admission | None = field(default=None, repr=False)
 
     @property
     def prompt_tokens(self) -> int | None:

@@ -17,7 +17,8 @@ class GenerationRequest:
     """What routing needs to know. `model` is None where the body names none.
 
     `tier` is the one the request gets, `tier_name` what the caller wrote. `is_truncated` is true where the engine is
-    to cut a prompt that is too long. `max_output_field` is the body's name for `max_output_tokens`.
+    to cut a prompt that is too long. `max_output_field` is the body's name for `max_output_tokens`; `max_energy` the
+    body's `max_energy_joules`, not judged yet.
     """
 
     model: str | None
@@ -28,6 +29,7 @@ class GenerationRequest:
     prompt: Prompt = UNKNOWN_PROMPT
     is_truncated: bool = False
     max_output_field: str = "max_tokens"
+    max_energy: object = None
 
 
 # Of several the engine follows the first.
@@ -55,6 +57,7 @@ class _Fields(BaseModel):
     tools: Any = None
     truncate_prompt_tokens: Any = None
     truncation: Any = None
+    max_energy_joules: Any = None
 
 
 def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
@@ -78,6 +81,7 @@ def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
         prompt=_prompt(fields, body),
         is_truncated=fields.truncate_prompt_tokens is not None or fields.truncation not in (None, "disabled"),
         max_output_field=limit_field,
+        max_energy=fields.max_energy_joules,
     )
 
 

@@ -58,4 +58,9 @@ async def find_model(roster: Roster, model_id: str) -> dict[str, Any]:
     for model in listing["data"]:
         if model["id"] == model_id:
             return dict(model)
-    raise ApiError(404, f"the model {json.dumps(model_id)} does not exist", "model_not_found", "model")
+    raise no_such_model(model_id)
+
+
+def no_such_model(model_id: str) -> ApiError:
+    """The answer for a model that nobody serves, or that is not open to whoever asks."""
+    return ApiError(404, f"the model {json.dumps(model_id)} does not exist", "model_not_found", "model")

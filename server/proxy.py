@@ -4,10 +4,13 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Final
 
-from scheduler.driver import SchedulerDriver
+from metering.energy_cap import CAP_FIELD, EnergyCapError, parse_energy_cap
 from scheduler.events import RequestArrived
+from server.access.caller import Caller
+from server.access.gate import Gate
 from server.api_error import ApiError
 from server.asgi import (
     App,
@@ -25,18 +28,16 @@ from server.engine_routes import MODEL_ROUTES, check_method, find_route, is_engi
 from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
 from server.generation_request import GenerationRequest, parse_form_request, parse_generation_request
-from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
 from server.pass_through import pass_through
-from server.request_books import RequestBooks
-from server.roster import Roster
 from server.service_tier import with_tier_asked
-from server.stored_responses import StoredResponses
+from server.serving import Serving
 
 _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-_NO_KEYS_TENANT: Final = "anonymous"
+# What a token is of a text, as long as nobody has counted: the same for every tenant, and corrected at the end.
+_BYTES_PER_TOKEN: Final = 4
 
 
 class Proxy:
@@ -44,24 +45,22 @@ class Proxy:
 
     def __init__(
         self,
-        driver: SchedulerDriver,
-        roster: Roster,
+        serving: Serving,
         metrics: ServerMetrics,
-        aborts: LedgerOfAborts,
-        books: RequestBooks,
         limits: ContextLimits,
+        gate: Gate,
         names: ModelNames,
-        stored: StoredResponses,
         max_body_bytes: int,
     ) -> None:
-        self._driver = driver
-        self._roster = roster
+        self._serving = serving
+        self._roster = serving.roster
         self._metrics = metrics
-        self._aborts = aborts
-        self._books = books
+        self._aborts = serving.aborts
+        self._books = serving.books
         self._limits = limits
+        self._gate = gate
         self._names = names
-        self._stored = stored
+        self._stored = serving.stored
         self._max_body_bytes = max_body_bytes
         self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
 
@@ -77,6 +76,7 @@ class Proxy:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         method, path = scope["method"], scope["path"]
+        caller = self._gate.identify(scope["headers"])  # before a byte of the body is read
         route = find_route(path)
         check_method(method, path, _METHODS if route is None else route.methods)
         if route is None and not self._roster.ready():
@@ -86,7 +86,7 @@ class Proxy:
             keeper = self._stored.worker_of(route.stored_id)
             await pass_through(self._roster, scope, receive, send, request_id, body, keeper)
         elif method == "POST":
-            await self._scheduled(scope, receive, send, request_id, body)
+            await self._scheduled(scope, receive, send, request_id, body, caller)
         else:
             await pass_through(self._roster, scope, receive, send, request_id, body)
 
@@ -98,30 +98,37 @@ class Proxy:
 
     # -- scheduled -----------------------------------------------------------------------------------------------
 
-    async def _scheduled(self, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes) -> None:
-        started = time.monotonic()
-        deadline = deadline_at_seconds(scope["headers"], started, time.time())
+    async def _scheduled(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes, caller: Caller
+    ) -> None:
+        started, arrived_unix_seconds = time.monotonic(), time.time()
+        deadline = deadline_at_seconds(scope["headers"], started, arrived_unix_seconds)
         request = self._parse(scope, body)
         self._names.check_any()
         model = request.model or self._names.default()
         path = scope["path"]
+        cap = _energy_cap(scope["headers"], request)
+        self._books.require_ledger()
+        admission = self._gate.admit(
+            caller, model, request.tier_name, _token_estimate(request), started, arrived_unix_seconds
+        )
         record = ExchangeRecord(
             request_id=request_id,
             endpoint=path if path in MODEL_ROUTES else "other",
-            tenant=_NO_KEYS_TENANT,
+            tenant=caller.tenant.name,
             model=model,
-            tier=request.tier,
+            tier=admission.tier,
             row_id=secrets.token_hex(16),
-            arrived_unix_seconds=time.time(),
+            key_id=caller.key_id,
+            arrived_unix_seconds=arrived_unix_seconds,
             is_stream=request.stream,
+            admission=admission,
         )
         # Two callers may use the same id, and one of them leave; engine, scheduler and charges must tell them apart.
         unique_id = request_id
         if request_id in self._exchanges or self._aborts.knows(request_id):
             unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
-        exchange = Exchange(
-            self._driver, self._roster, self._aborts, self._books, self._stored, record, started, []
-        )
+        exchange = Exchange(self._serving, record, started, admission.headers(), is_capped=cap is not None)
         self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
@@ -131,14 +138,14 @@ class Proxy:
             arrival = RequestArrived(
                 unique_id,
                 model,
-                request.tier,
+                record.tier,
                 prompt_bytes=request.prompt.text_bytes,
                 max_output_tokens=request.max_output_tokens,
                 deadline_at_seconds=deadline,
                 tenant=record.tenant,
                 prompt_tokens=tokens,
             )
-            body = with_tier_asked(body, request.tier_name, request.tier, path)
+            body = with_tier_asked(body, request.tier_name, record.tier, path)
             await exchange.serve(scope, body, arrival, send)
         except asyncio.CancelledError:
             # A caller may close as soon as the stream has told its energy, the last thing in it.
@@ -152,23 +159,44 @@ class Proxy:
         except ApiError as error:
             record.status, record.error_code = error.status, error.code
             record.outcome = "refused" if error.status < 500 else record.outcome
-            record.total_seconds = time.monotonic() - started
+            self._end(record, started)
             await self._books.keep(record)
             raise
         finally:
             watch.close()
             del self._exchanges[unique_id]
-            record.total_seconds = time.monotonic() - started
+            self._end(record, started)
+            self._books.settle(record)
             self._books.keep_later(record)
-            if not self._names.knows(model):
-                record.model = "unknown"
             self._metrics.count(record)
+
+    def _end(self, record: ExchangeRecord, started_at_seconds: float) -> None:
+        record.total_seconds = time.monotonic() - started_at_seconds
+        if not self._names.knows(record.model):  # whatever callers make up is no label and no key
+            record.model = "unknown"
 
     def _parse(self, scope: Scope, body: bytes) -> GenerationRequest:
         content_type = header(scope["headers"], b"content-type") or b"application/json"
         if not body or (b"json" not in content_type and not body.startswith(b"{")):
             return parse_form_request(content_type, body)
         return parse_generation_request(body, scope["path"])
+
+
+def _energy_cap(headers: Iterable[tuple[bytes, bytes]], request: GenerationRequest) -> float | None:
+    """The cap in joules that the engine is to keep, which finds it in the same places.
+
+    Raises:
+        ApiError: 400 where it is none.
+    """
+    try:
+        return parse_energy_cap(headers, {CAP_FIELD: request.max_energy})
+    except EnergyCapError as error:
+        raise ApiError(400, str(error), "invalid_value", CAP_FIELD) from error
+
+
+def _token_estimate(request: GenerationRequest) -> int:
+    prompt = request.prompt
+    return prompt.tokens if prompt.tokens is not None else prompt.text_bytes // _BYTES_PER_TOKEN + 1
 
 
 class ProxyMiddleware:

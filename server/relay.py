@@ -15,10 +15,9 @@ from server.engine_failure import begins_with_failure
 from server.event_stream import EventStream
 from server.exchange_record import ExchangeRecord
 from server.held_stream import HeldStream
-from server.request_books import RequestBooks
 from server.service_tier import TIER_HEADER, with_tier_told
+from server.serving import Serving
 from server.stall_watch import StallWatch
-from server.stored_responses import StoredResponses
 from workers.errors import EngineUnreachableError
 from workers.progress import AwaitedAnswer
 
@@ -33,15 +32,14 @@ class Relay:
     def __init__(
         self,
         record: ExchangeRecord,
-        books: RequestBooks,
-        stored: StoredResponses,
+        serving: Serving,
         send: Send,
         elapsed_seconds: Callable[[], float],
         headers: Headers,
     ) -> None:
         self._record = record
-        self._books = books
-        self._stored = stored
+        self._books = serving.books
+        self._stored = serving.stored
         self._send = send
         self._elapsed_seconds = elapsed_seconds
         self._headers = [*headers, (TIER_HEADER, record.tier.encode("ascii"))]

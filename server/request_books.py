@@ -2,12 +2,17 @@
 
 import asyncio
 import json
+import logging
 from typing import Final
 
 from metering.counter import MICROJOULES_PER_JOULE
+from server.api_error import ApiError
 from server.exchange_record import ExchangeRecord
+from server.ledger.errors import LedgerUnavailableError
 from server.ledger.ledger import Ledger
 from server.metrics import ServerMetrics
+
+logger = logging.getLogger("wattline.server")
 
 _MICROSECONDS: Final = 6
 
@@ -34,7 +39,10 @@ class RequestBooks:
         """Return once the ledger has it for good; from then on its caller may see the end of the answer."""
         if not record.is_kept:
             record.is_kept = True
-            await self._ledger.record(record.ledger_row())
+            try:
+                await self._ledger.record(record.ledger_row())
+            except LedgerUnavailableError:
+                logger.warning("request %s is answered and not in the ledger yet", record.request_id)
 
     def keep_later(self, record: ExchangeRecord) -> None:
         """Have it kept; its caller is gone and waits for nothing."""
@@ -46,7 +54,34 @@ class RequestBooks:
     def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """A worker tells what a request used whose answer its caller never saw the end of."""
         self._metrics.charge(record, energy_joules)
-        self._ledger.charge(record.row_id, round(energy_joules * MICROJOULES_PER_JOULE))
+        microjoules = round(energy_joules * MICROJOULES_PER_JOULE)
+        self._ledger.charge(record.row_id, microjoules)
+        if record.admission is not None:
+            record.admission.charge(microjoules)
+
+    def settle(self, record: ExchangeRecord) -> None:
+        """Book the request to its tenant's limits and budgets, and give its place back. Only the first call counts."""
+        if record.admission is None:
+            return
+        if record.worker_id is None:  # it never ran
+            record.admission.settle(0, 0)
+            return
+        prompt, output = record.prompt_tokens, record.output_tokens
+        tokens = None if prompt is None or output is None else prompt + output
+        record.admission.settle(record.cost.energy_microjoules, tokens)
+
+    def require_ledger(self) -> None:
+        """Go on if what is about to be served can be kept, or need not be.
+
+        Raises:
+            ApiError: 503, where requests are to be refused while the ledger is down.
+        """
+        try:
+            self._ledger.require_available()
+        except LedgerUnavailableError as error:
+            raise ApiError(
+                503, "the ledger is not available", "ledger_unavailable", headers={"Retry-After": "5"}
+            ) from error
 
     async def kept(self) -> None:
         """Wait for all that is to be kept later."""

@@ -94,6 +94,7 @@ async def run(settings: Settings, models: Sequence[ServedModel], listener: socke
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     _say_starting(models, listener)
+    _say_who_may_ask(parts, listener)
     _say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
     # What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time.
     gc.collect()
@@ -157,6 +158,10 @@ async def _stop(
     )
     await parts.roster.close()
     parts.driver.close()
+    if parts.keys is not None:
+        await asyncio.to_thread(parts.keys.stop)
+    await parts.books.kept()
+    await parts.ledger.close()
 
 
 # -- what the terminal shows -------------------------------------------------------------------------------------
@@ -169,15 +174,20 @@ def _say(text: str) -> None:
 
 
 def _say_starting(models: Sequence[ServedModel], listener: socket.socket) -> None:
-    host = listener.getsockname()[0]
-    if not ipaddress.ip_address(host).is_loopback:
-        _say(f"WARNING: {host} can be reached from other machines, and there are no keys yet: anyone may send requests")
     attached = sum(len(model.worker_ids) for model in models if model.is_attached)
     if attached:
         _say(f"attaching to {attached} running server(s), listening on {_address(listener)}")
     for model in models:
         if not model.is_attached:
             _say(f"starting {len(model.worker_ids)} vLLM engine(s) on {model.device} with {model.names[0]}")
+
+
+def _say_who_may_ask(parts: ServerParts, listener: socket.socket) -> None:
+    host = listener.getsockname()[0]
+    if parts.gate.has_keys:
+        _say("callers need a key (wattline keys list)")
+    elif not ipaddress.ip_address(host).is_loopback:
+        _say(f"WARNING: {host} can be reached from other machines, and there are no keys: anyone may send requests")
 
 
 def _address(listener: socket.socket) -> str:

@@ -19,7 +19,9 @@ from metering.choice import EXPECTED as EXPECTED_METERS
 from metering.choice import check_meter_setting
 from metering.errors import MeterSettingError
 from scheduler.policy import POLICIES
+from server.access.tenants import Tenants
 from server.errors import SettingError
+from server.ledger.settings import LedgerSettings, Outage, PendingRows, RetentionDays, WaitSeconds
 from server.model_settings import (
     Device,
     EngineArgs,
@@ -91,6 +93,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     engine_args: EngineArgs = ()
     models: Annotated[tuple[ModelSettings, ...], NoDecode] = ()
+    insecure: bool = False
+    tenants: Tenants = {}
+    ledger_url: str | None = None
+    ledger_retention_days: RetentionDays = None
+    ledger_outage: Outage = "serve"
+    ledger_wait_seconds: WaitSeconds = 2.0
+    ledger_max_pending_rows: PendingRows = 100_000
 
     @field_validator("policy")
     @classmethod
@@ -126,6 +135,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{', '.join(beside)}: beside [[models]] these belong into each of its tables")
         check_each_once(url for model in self.models for url in model.worker_urls)
         return self
+
+    def ledger(self) -> LedgerSettings:
+        """Those of the ledger."""
+        return LedgerSettings(**{name: getattr(self, name) for name in LedgerSettings.model_fields})
 
     def all_models(self) -> tuple[ModelSettings, ...]:
         """The models to serve, each with its device."""

@@ -109,6 +109,11 @@ class DatabaseLedger:
         self._writer.charge(row_id, energy_microjoules)
 
     @property
+    def engine(self) -> Engine:
+        """The database, for what is kept beside the rows."""
+        return self._engine
+
+    @property
     def is_available(self) -> bool:
         """Whether rows are being written."""
         return self._writer.is_available

@@ -1,8 +1,13 @@
 """What an operator may choose about the ledger."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Outage = Literal["serve", "refuse"]
+RetentionDays = Annotated[float | None, Field(gt=0, allow_inf_nan=False)]
+WaitSeconds = Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)]
+PendingRows = Annotated[int, Field(ge=1)]
 
 
 class LedgerSettings(BaseModel):
@@ -15,7 +20,7 @@ class LedgerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ledger_url: str | None = None
-    ledger_retention_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    ledger_outage: Literal["serve", "refuse"] = "serve"
-    ledger_wait_seconds: float = Field(default=2.0, gt=0, le=60, allow_inf_nan=False)
-    ledger_max_pending_rows: int = Field(default=100_000, ge=1)
+    ledger_retention_days: RetentionDays = None
+    ledger_outage: Outage = "serve"
+    ledger_wait_seconds: WaitSeconds = 2.0
+    ledger_max_pending_rows: PendingRows = 100_000

@@ -118,7 +118,8 @@ def _sum(value: ColumnElement[Any], condition: ColumnElement[bool] | None = None
 
 def _totals(values: Any) -> Totals:  # noqa: ANN401  # a row of numbers, of PostgreSQL Decimals
     kinds = (int if column else float for column in _IS_WHOLE)
-    return Totals(*(kind(value) for kind, value in zip(kinds, values, strict=True)))
+    numbers: list[Any] = [kind(value) for kind, value in zip(kinds, values, strict=True)]
+    return Totals(*numbers)
 
 
 _energy: Final = _columns.energy_microjoules

@@ -76,7 +76,9 @@ async def front_end(
     folder: Path, *worker_urls: str, wait_ready: bool = True, **settings: object
 ) -> AsyncIterator[FrontEnd]:
     """`settings` become `WATTLINE_…` variables. It must stop when told to, and never have printed a traceback."""
-    log = Path(tempfile.mkdtemp(dir=folder)) / "front-end.log"
+    own = Path(tempfile.mkdtemp(dir=folder))
+    log = own / "front-end.log"
+    settings.setdefault("ledger_url", f"sqlite:///{own / 'ledger.db'}")
     command = [sys.executable, "-m", "server", "serve", "--port", "0"]
     for url in worker_urls:
         command += ["--worker-url", url]

@@ -16,21 +16,20 @@ from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.request_books import RequestBooks
 from server.roster import Roster
+from server.serving import Serving
 from server.stored_responses import StoredResponses
 
 
 def exchange() -> Exchange:
     core = Scheduler(LeastLoaded(), SchedulerLimits(), frozenset({"m"}))
-    return Exchange(
+    serving = Serving(
         SchedulerDriver(core, lambda: 0.0),
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
         RequestBooks(NoLedger(), ServerMetrics()),
         StoredResponses(),
-        ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"),
-        0.0,
-        [],
     )
+    return Exchange(serving, ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"), 0.0, [])
 
 
 async def test_one_that_is_interrupted_while_its_prompt_is_measured_gets_the_answer_and_lives_on() -> None:
