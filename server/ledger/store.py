@@ -67,7 +67,7 @@ class DatabaseStore:
             result = self._connection.execute(statement, parameters)
             # Ends SQLAlchemy's idea of a transaction; the database's ended with the statement.
             self._connection.commit()
-            return result.rowcount  # type: ignore[attr-defined,no-any-return]  # of DML it is a CursorResult
+            return result.rowcount
         except (DataError, IntegrityError) as error:
             self._forget_connection()
             raise LedgerRowsRefusedError(first_line(error)) from error
