@@ -117,8 +117,9 @@ def _sum(value: ColumnElement[Any], condition: ColumnElement[bool] | None = None
 
 
 def _totals(values: Any) -> Totals:  # noqa: ANN401  # a row of numbers, of PostgreSQL Decimals
-    kinds = (int if column else float for column in _IS_WHOLE)
-    numbers: list[Any] = [kind(value) for kind, value in zip(kinds, values, strict=True)]
+    numbers: list[Any] = [
+        int(value) if is_whole else float(value) for is_whole, value in zip(_IS_WHOLE, values, strict=True)
+    ]
     return Totals(*numbers)
 
 

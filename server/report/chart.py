@@ -17,11 +17,13 @@ _TICKS: Final = 4
 
 WIDTH: Final = 720
 _LEFT: Final = 62
+_RIGHT: Final = 30
 _TOP: Final = 12
 _PLOT_HEIGHT: Final = 220
 _LABEL_HEIGHT: Final = 24
 _MAX_BAR: Final = 42
-_MAX_LABELS: Final = 12
+_CHARACTER_WIDTH: Final = 7
+_BETWEEN_LABELS: Final = 18
 _ROW_HEIGHT: Final = 30
 _NAME_WIDTH: Final = 180
 _VALUE_WIDTH: Final = 90
@@ -70,7 +72,7 @@ def stacked_chart(instants: Sequence[str], energy: Mapping[tuple[str, str], int]
     for (instant, name), microjoules in energy.items():
         stacks[instant][names.index(name if name in names else OTHERS)] += microjoules
     step, top = _scale(max(map(sum, stacks.values()), default=0))
-    slot = (WIDTH - _LEFT) / max(1, len(instants))
+    slot = (WIDTH - _LEFT - _RIGHT) / max(1, len(instants))
     bar_width = min(_MAX_BAR, slot * 0.8)
     bars: list[Bar] = []
     for number, (instant, stack) in enumerate(stacks.items()):
@@ -84,9 +86,10 @@ def stacked_chart(instants: Sequence[str], energy: Mapping[tuple[str, str], int]
         Label(_LEFT, _TOP + _PLOT_HEIGHT * (1 - step * n / top), shown_energy(step * n))
         for n in range(round(top / step) + 1)
     ]
-    every = math.ceil(len(instants) / _MAX_LABELS)
+    label_width = max(map(len, instants), default=0) * _CHARACTER_WIDTH + _BETWEEN_LABELS
+    every = max(1, math.ceil(label_width / slot))
     baseline = _TOP + _PLOT_HEIGHT + _LABEL_HEIGHT * 0.75
-    labels = [Label(_LEFT + slot * (n + 0.5), baseline, instants[n]) for n in range(0, len(instants), every or 1)]
+    labels = [Label(_LEFT + slot * (n + 0.5), baseline, instants[n]) for n in range(0, len(instants), every)]
     height = _TOP + _PLOT_HEIGHT + _LABEL_HEIGHT
     return Chart(WIDTH, height, tuple(bars), tuple(ticks), tuple(labels), tuple(names), _LEFT)
 

@@ -18,7 +18,7 @@ def record_until_killed(url: str, first_number: int, told: Connection) -> None:
 
 
 async def _record(url: str, numbers: "itertools.count[int]", told: Connection) -> None:
-    ledger = open_ledger(LedgerSettings(ledger_url=url))
+    ledger = open_ledger(LedgerSettings(ledger_url=url, ledger_wait_seconds=60))
     assert isinstance(ledger, DatabaseLedger)
 
     async def write() -> None:

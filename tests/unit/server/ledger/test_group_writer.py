@@ -135,12 +135,12 @@ def test_a_row_that_waits_too_long_makes_an_outage_until_it_is_written() -> None
     bench.writer.start()
     bench.add(0)
     bench.writer.overdue()
-    assert not bench.writer.is_available
+    assert not bench.writer.status().is_available
     bench.store.may_go_on.set()
     bench.wait_for(1)
-    assert bench.writer.is_available
+    assert bench.writer.status().is_available
     bench.writer.overdue()  # it had been written when this was said: nothing would ever end such an outage
-    assert bench.writer.is_available
+    assert bench.writer.status().is_available
     bench.writer.close(5)
 
 
