@@ -31,6 +31,7 @@ from metering.report import (
     watch_machine,
 )
 from scheduler.policy import POLICIES
+from server.cli_keys import keys_app
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
 from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
 from server.running import explain_start_failure, listen, run
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
+app.add_typer(keys_app, name="keys")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this server.")
 app.add_typer(bench_app, name="bench")
 
