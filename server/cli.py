@@ -28,6 +28,7 @@ from metering.report import (
     watch_machine,
 )
 from scheduler.policy import POLICIES
+from server.cli_keys import keys_app
 from server.cli_report import add_report_commands
 from server.engines import detect_device
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
+app.add_typer(keys_app, name="keys")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure this server.")
 app.add_typer(bench_app, name="bench")
 add_report_commands(app)

@@ -5,25 +5,31 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.exc import IntegrityError
 
 from server.access.database_keys import DatabaseKeyStore
 from server.access.key import Ending, StoredKey
 from server.access.key_store import KeyStore, MemoryKeyStore
-from server.ledger.tables import metadata
+from server.ledger.address import ledger_address
+from server.ledger.database import open_database
+from tests.postgresql_cluster import PostgresqlCluster
 
 FIRST = StoredKey("0001", "team-a", "laptop", "ab" * 32, 100.0)
 SECOND = StoredKey("0002", "team-b", "server", "cd" * 32, 200.0, expires_unix_seconds=900.0)
 
 
-@pytest.fixture(params=["memory", "database"])
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
     if request.param == "memory":
         yield MemoryKeyStore()
         return
-    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
-    metadata.create_all(engine)
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if request.param == "postgresql":
+        cluster: PostgresqlCluster = request.getfixturevalue("postgresql")
+        url = cluster.database()
+    address = ledger_address(url)
+    assert address is not None
+    engine = open_database(address, upgrade=True)
     yield DatabaseKeyStore(engine)
     engine.dispose()
 
