@@ -3,10 +3,11 @@
 import re
 from typing import Final
 
-# Others under /v1 (models, tokenize, LoRA loading, files) cost no forward pass.
+# Those of vLLM 0.32. Others (models, tokenize, rendering, counting tokens, LoRA loading, files) cost no forward pass.
 _ENGINE_ROUTES: Final = re.compile(
-    r"^(/v1/(completions|chat/completions(/batch)?|responses|messages|embeddings|rerank|score|audio/\w+)"
-    r"|/v2/(rerank|embed)|/(pooling|classify|score|rerank|embeddings)|/inference/v1/generate)$"
+    r"^(/v1/(completions|chat/completions(/batch)?|responses|messages|embeddings|rerank|score|systemone|audio/\w+)"
+    r"|/v2/(rerank|embed)|/(pooling|classify|score|rerank|embeddings|generative_scoring|invocations)"
+    r"|/inference/v1/generate|/cohere/v2/chat)$"
 )
 
 

@@ -113,11 +113,10 @@ class Awake:
         """Park what idles in a lane where the power cap keeps a request waiting: that power is wanted elsewhere."""
         if not self._is_enabled or self._is_draining:
             return []
-        least = max(1, self._limits.min_workers)
         commands: list[WorkerCommand] = []
         for worker in reversed(lane.workers):
             is_idle = worker.running_requests == 0 and worker.can_park and not worker.is_leaving
-            if is_idle and all(one.awake_workers > least for one in self._fleet.lanes_of(worker)):
+            if is_idle and all(self._can_spare_one(one) for one in self._fleet.lanes_of(worker)):
                 commands.append(self._park(worker, now_seconds, "its power is wanted elsewhere"))
         return commands
 
@@ -133,7 +132,7 @@ class Awake:
 
     def may_sleep(self, lane: Lane) -> bool:
         """Whether none of its workers is awake, or all of them may be parked while a request is held back."""
-        return self._is_enabled and (not lane.workers or self._limits.min_workers == 0)
+        return self._is_enabled and (not lane.workers or self._limits.least_workers(lane.model) == 0)
 
     def forecast(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
         """How many workers of a lane must be awake, and the demand in workers behind it. Changes nothing."""
@@ -142,7 +141,7 @@ class Awake:
             demand_workers = lane.demand.workers(lane.workers[0], self._targets, lane.pool.pressure_ratio, now_seconds)
             if demand_workers >= _LEAST_DEMAND_WORKERS:
                 wanted = ceil(demand_workers / (_FULL_RATIO * lane.pool.margin.ratio))
-        return max(self._limits.min_workers, min(wanted, self._affordable(lane))), demand_workers
+        return max(self._limits.least_workers(lane.model), min(wanted, self._affordable(lane))), demand_workers
 
     def _wanted_now(self, lane: Lane, now_seconds: float) -> tuple[int, float]:
         """The forecast, made anew once a second: it is asked for with every request."""
@@ -166,6 +165,9 @@ class Awake:
             if lane.has_urgent or others < self._wanted_now(lane, now_seconds)[0]:
                 return False
         return True
+
+    def _can_spare_one(self, lane: Lane) -> bool:
+        return lane.awake_workers > max(1, self._limits.least_workers(lane.model))
 
     def _park(self, worker: Worker, now_seconds: float, why: str) -> Park:
         idle_seconds = 0.0 if worker.idle_since_seconds is None else now_seconds - worker.idle_since_seconds

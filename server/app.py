@@ -13,6 +13,7 @@ from scheduler.core import Scheduler
 from server.api_error import ApiError
 from server.metrics import ServerMetrics
 from server.models_route import find_model, list_models
+from server.openapi import describe
 from server.proxy import Proxy, ProxyMiddleware
 from server.roster import Roster
 from server.scheduler_route import SchedulerReport
@@ -44,6 +45,7 @@ def create_app(parts: AppParts) -> FastAPI:
     # and routing them through FastAPI's per-request machinery would cost as much as all the rest of the way.
     app.add_middleware(ProxyMiddleware, proxy=parts.proxy)
     _add_error_handlers(app)
+    app.openapi_schema = describe(app)
     return app
 
 

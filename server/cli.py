@@ -8,10 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -31,9 +28,11 @@ from metering.report import (
     watch_machine,
 )
 from scheduler.policy import POLICIES
+from server.engines import detect_device
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
-from server.model_store import ResolvedModel, default_cache_dir, fetch_smollm2, resolve_model
+from server.model_store import default_cache_dir, fetch_smollm2, resolve_model
 from server.running import explain_start_failure, listen, run
+from server.served_models import find_models
 from server.settings import DEFAULT_POLICY, Settings, load_settings, unknown_variables
 from workers.errors import EngineStartError
 
@@ -41,7 +40,6 @@ _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
 _METERS: Final = "auto, nvml, rapl, nvml+rapl, zeus, estimate or replay:FILE"
 _POLICIES: Final = ", ".join(POLICIES)
-_OWN_ENGINE_ARGS: Final = frozenset({"--uds", "--host", "--port", "--api-key", "--model", "--root-path"})
 
 app = typer.Typer(
     name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -100,16 +98,18 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
     settings = load_settings(overrides, config)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none
     for name in unknown_variables(os.environ):
         _progress(f"WARNING: the variable {name} sets nothing; see wattline serve --help")
     if settings.worker_urls and (model is not None or workers is not None or engine_args):
         raise SettingError("worker_url: MODEL, --workers and vLLM arguments are for engines started here, not attached")
     _check_meter(settings)
     listener = listen(settings)
-    resolved = _find_model(settings)
+    cache_dir = default_cache_dir(os.environ)
+    models = find_models(settings, lambda name: resolve_model(name, cache_dir, _progress), detect_device)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, resolved, listener))
+            runner.run(run(settings, models, listener))
     except EngineStartError as error:
         _exit(explain_start_failure(error), _FAILURE)
 
@@ -248,31 +248,6 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _find_model(settings: Settings) -> ResolvedModel | None:
-    if settings.worker_urls:
-        return None
-    if importlib.util.find_spec("vllm") is None:
-        raise StartError("vLLM is not installed here: `make serve` installs it, or attach with --worker-url")
-    resolved = resolve_model(settings.model, default_cache_dir(os.environ), _progress)
-    return replace(resolved, served_name=_served_name(settings.engine_args) or resolved.served_name)
-
-
-def _served_name(engine_args: Sequence[str]) -> str | None:
-    """The name the operator has vLLM serve the model under. Arguments that would cut us off from it are refused.
-
-    Raises:
-        SettingError: an argument is Wattline's own.
-    """
-    name = None
-    for argument, following in zip_longest(engine_args, engine_args[1:]):
-        option, _, value = argument.partition("=")
-        if option in _OWN_ENGINE_ARGS:
-            raise SettingError(f"engine_args: {option} is set by Wattline, which must reach the engine")
-        if option == "--served-model-name":
-            name = value or following
-    return name
-
-
 def _watch_power(setting: str, seconds: float | None, *, as_json: bool) -> None:
     """Print a line a second; an interrupt is how it usually ends."""
     period_seconds = min(WATCH_PERIOD_SECONDS, seconds or WATCH_PERIOD_SECONDS)
@@ -290,7 +265,7 @@ def _watch_power(setting: str, seconds: float | None, *, as_json: bool) -> None:
 
 def _check_meter(settings: Settings) -> None:
     """Open and close the counters once, so that a meter that cannot work stops the start, not the engine."""
-    if not settings.worker_urls:
+    if not all(model.worker_urls for model in settings.all_models()):
         for counter in choose_counters(settings.meter, time.monotonic, os.getpid(), os.environ).counters:
             counter.close()
 

@@ -98,7 +98,7 @@ class Exchange:
         Raises:
             ApiError: nothing was sent to the caller yet, and this is the answer.
         """
-        self._relay = relay = Relay(self._record, self._books, send, self._elapsed, self._headers)
+        self._relay = relay = Relay(self._record, self._books, send, self._elapsed, self._headers, self._saw)
         try:
             dispatch = await self._place(arrival)
             try:
@@ -235,6 +235,11 @@ class Exchange:
         has_died = await self._roster.has_died(self._tried_worker_ids[-1])
         if has_died or self._roster.is_served_elsewhere(self._record.model, self._tried_worker_ids):
             raise EngineUnreachableError(f"{failure}{', as its engine has died' if has_died else ''}")
+
+    def _saw(self, beginning: bytes) -> None:
+        """An answer has begun so: what its worker stores of it can be asked for there."""
+        if self._record.worker_id is not None:
+            self._roster.stored.see(self._record.endpoint, self._record.worker_id, beginning)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._started_at_seconds

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from scheduler import tiers
 from server.api_error import ApiError
+from server.multipart_form import read_form
 from server.prompt import UNKNOWN_PROMPT, Prompt, measure
 from server.service_tier import tier_of
 
@@ -76,6 +78,20 @@ def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
         prompt=_prompt(fields, body),
         is_truncated=fields.truncate_prompt_tokens is not None or fields.truncation not in (None, "disabled"),
         max_output_field=limit_field,
+    )
+
+
+def parse_form_request(content_type: bytes, body: bytes) -> GenerationRequest:
+    """Read the routing fields of a body that is no JSON: a multipart form, or something that has none.
+
+    Raises:
+        ApiError: 400, naming the field, when one cannot be what it is meant to be.
+    """
+    form = read_form(content_type, body)
+    if form is None:
+        return GenerationRequest(None, stream=False, tier=tiers.DEFAULT, max_output_tokens=None)
+    return GenerationRequest(
+        form.text("model"), stream=form.is_true("stream"), tier=tiers.DEFAULT, max_output_tokens=None
     )
 
 

@@ -1,11 +1,13 @@
 """`GET /v1/models` and `/v1/models/{id}`: what the workers serve that are ready or parked, in their own words."""
 
+import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from server.api_error import ApiError
 from server.pass_through import no_worker_ready
-from server.roster import Roster
+from server.roster import Member, Roster
 
 
 async def list_models(roster: Roster) -> dict[str, Any]:
@@ -17,17 +19,33 @@ async def list_models(roster: Roster) -> dict[str, Any]:
     serving = [member for member in roster.members() if member.may_serve]
     if not serving:
         raise no_worker_ready()
+    asked = _one_of_each(serving)
+    await asyncio.gather(*(_refresh(member) for member in asked))
     models: dict[str, dict[str, Any]] = {}
-    for member in sorted(serving, key=lambda one: not one.is_ready):
-        if member.models <= models.keys():
-            continue
-        listing = await member.client.get_json("/v1/models") if member.is_ready and member.client is not None else None
-        if isinstance(listing, dict) and isinstance(listing.get("data"), list):
-            member.listing = [model for model in listing["data"] if isinstance(model, dict) and "id" in model]
-        # An engine that is parked, or too busy to answer in time, serves what it served before.
+    for member in asked:
         for model in member.listing:
             models.setdefault(str(model["id"]), model)
     return {"object": "list", "data": list(models.values())}
+
+
+def _one_of_each(serving: Iterable[Member]) -> list[Member]:
+    """Workers that serve all models between them, those that can be asked first."""
+    chosen: list[Member] = []
+    names: set[str] = set()
+    for member in sorted(serving, key=lambda one: not one.is_ready):
+        if not member.models <= names:
+            names |= member.models
+            chosen.append(member)
+    return chosen
+
+
+async def _refresh(member: Member) -> None:
+    """Ask it anew; one that is parked, or too busy to answer in time, serves what it served before."""
+    if not member.is_ready or member.client is None:
+        return
+    listing = await member.client.get_json("/v1/models")
+    if isinstance(listing, dict) and isinstance(listing.get("data"), list):
+        member.listing = [model for model in listing["data"] if isinstance(model, dict) and "id" in model]
 
 
 async def find_model(roster: Roster, model_id: str) -> dict[str, Any]:

@@ -27,16 +27,23 @@ def no_worker_ready() -> ApiError:
 
 
 async def pass_through(
-    roster: Roster, scope: Scope, receive: Receive, send: Send, request_id: str, body: bytes
+    roster: Roster,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    request_id: str,
+    body: bytes,
+    worker_id: str | None = None,
 ) -> None:
-    """Relay one request to the first ready worker, an event stream as it comes, anything else whole.
+    """Relay one request to this worker, else the first ready one, an event stream as it comes, anything else whole.
 
     Raises:
         ApiError: no worker is ready, or it could not be reached, and nothing was sent to the caller.
     """
-    client = next((member.client for member in roster.ready()), None)
+    ready = {member.worker_id: member.client for member in roster.ready()}
+    client = ready.get(worker_id) if worker_id is not None else next(iter(ready.values()), None)
     if client is None:
-        raise no_worker_ready()
+        raise no_worker_ready() if worker_id is None else _is_gone()
     watch = DisconnectWatch(receive)
     try:
         response = await client.send(
@@ -56,6 +63,11 @@ async def pass_through(
             raise
     finally:
         watch.close()
+
+
+def _is_gone() -> ApiError:
+    """Engines keep in memory what they store: it has ended with the one that did."""
+    return ApiError(404, "the worker that kept this response has stopped, and the response with it")
 
 
 async def _relay_whole(response: aiohttp.ClientResponse, path: str, send: Send, request_id: str) -> None:

@@ -21,39 +21,25 @@ from server.asgi import (
 from server.context_limit import ContextLimits
 from server.deadline import deadline_at_seconds
 from server.disconnect import DisconnectWatch
+from server.engine_routes import MODEL_ROUTES, check_method, find_route, is_engines_path, no_such_route
 from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
-from server.generation_request import GenerationRequest, parse_generation_request
+from server.generation_request import GenerationRequest, parse_form_request, parse_generation_request
 from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
-from server.pass_through import no_worker_ready, pass_through
+from server.model_names import ModelNames
+from server.pass_through import pass_through
 from server.request_books import RequestBooks
 from server.roster import Roster
 from server.service_tier import with_tier_asked
 
 _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
-# Label values for metrics: a closed set, whatever path a caller makes up.
-_ENDPOINTS: Final = frozenset(
-    {
-        "/v1/completions",
-        "/v1/chat/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/embeddings",
-        "/v1/rerank",
-        "/v1/score",
-    }
-)
-_ENGINES_PATH: Final = re.compile(r"^/v1/(?!(models|scheduler)(/|$))")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _NO_KEYS_TENANT: Final = "anonymous"
 
 
 class Proxy:
-    """Serves requests of any method under `/v1`.
-
-    `configured_model` is the one we start engines for, None where engines are attached.
-    """
+    """Serves what is the engines' to answer, by any method."""
 
     def __init__(
         self,
@@ -63,7 +49,7 @@ class Proxy:
         aborts: LedgerOfAborts,
         books: RequestBooks,
         limits: ContextLimits,
-        configured_model: str | None,
+        names: ModelNames,
         max_body_bytes: int,
     ) -> None:
         self._driver = driver
@@ -72,7 +58,7 @@ class Proxy:
         self._aborts = aborts
         self._books = books
         self._limits = limits
-        self._configured_model = configured_model
+        self._names = names
         self._max_body_bytes = max_body_bytes
         self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
 
@@ -87,10 +73,16 @@ class Proxy:
             await send_error(send, error, request_id)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
-        if scope["method"] not in _METHODS:
-            raise ApiError(405, f"{scope['method']} is not allowed on {scope['path']}")
+        method, path = scope["method"], scope["path"]
+        route = find_route(path)
+        check_method(method, path, _METHODS if route is None else route.methods)
+        if route is None and not self._roster.ready():
+            raise no_such_route(path)
         body = await read_body(receive, scope["headers"], self._max_body_bytes)
-        if scope["method"] == "POST":
+        if route is not None and route.stored_id is not None:
+            keeper = self._roster.stored.worker_of(route.stored_id)
+            await pass_through(self._roster, scope, receive, send, request_id, body, keeper)
+        elif method == "POST":
             await self._scheduled(scope, receive, send, request_id, body)
         else:
             await pass_through(self._roster, scope, receive, send, request_id, body)
@@ -107,13 +99,12 @@ class Proxy:
         started = time.monotonic()
         deadline = deadline_at_seconds(scope["headers"], started, time.time())
         request = self._parse(scope, body)
-        model = request.model or self._only_model()
-        if self._configured_model is None and not any(member.models for member in self._roster.members()):
-            raise no_worker_ready()
+        self._names.check_any()
+        model = request.model or self._names.default()
         path = scope["path"]
         record = ExchangeRecord(
             request_id=request_id,
-            endpoint=path if path in _ENDPOINTS else "other",
+            endpoint=path if path in MODEL_ROUTES else "other",
             tenant=_NO_KEYS_TENANT,
             model=model,
             tier=request.tier,
@@ -164,27 +155,15 @@ class Proxy:
             del self._exchanges[unique_id]
             record.total_seconds = time.monotonic() - started
             self._books.keep_later(record)
-            if not self._serves(model):
+            if not self._names.knows(model):
                 record.model = "unknown"
             self._metrics.count(record)
 
     def _parse(self, scope: Scope, body: bytes) -> GenerationRequest:
         content_type = header(scope["headers"], b"content-type") or b"application/json"
         if not body or (b"json" not in content_type and not body.startswith(b"{")):
-            return GenerationRequest(None, stream=False, tier="default", max_output_tokens=None)
+            return parse_form_request(content_type, body)
         return parse_generation_request(body, scope["path"])
-
-    def _serves(self, model: str) -> bool:
-        return model == self._configured_model or any(model in member.models for member in self._roster.members())
-
-    def _only_model(self) -> str:
-        """What a request means that names no model, as vLLM lets it."""
-        if self._configured_model is not None:
-            return self._configured_model
-        for member in self._roster.members():
-            if member.models:
-                return min(member.models)
-        raise no_worker_ready()
 
 
 class ProxyMiddleware:
@@ -198,7 +177,7 @@ class ProxyMiddleware:
         self._proxy = proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _ENGINES_PATH.match(scope["path"]):
+        if scope["type"] == "http" and is_engines_path(scope["path"]):
             await self._proxy(scope, receive, send)
         else:
             await self._app(scope, receive, send)

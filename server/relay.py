@@ -26,7 +26,8 @@ class Relay:
     """Relays the answer to one request. `record` is filled in as it goes.
 
     `has_begun` once a byte of an answer has reached the caller; `has_failed` once a stream has told of the error that
-    ends it; `held_up_seconds` is how long the caller let it wait. `headers` are added to the engine's own.
+    ends it; `held_up_seconds` is how long the caller let it wait. `headers` are added to the engine's own. `saw` is
+    told how an answer begins, as the engine wrote it.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Relay:
         send: Send,
         elapsed_seconds: Callable[[], float],
         headers: Headers,
+        saw: Callable[[bytes], None],
     ) -> None:
+        self._saw = saw
         self._record = record
         self._books = books
         self._send = send
@@ -88,6 +91,7 @@ class Relay:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
+            self._saw(body)
             body = with_tier_told(body, record.tier)
             record.cost = cost_of_body(body)
             if record.cost is NO_COST and unmetered:
@@ -121,6 +125,7 @@ class Relay:
         if begins_with_failure(piece):
             await leave_for_another("its stream began with an error")
         awaited.piece_received()
+        self._saw(piece)
         record.first_byte_seconds = self._elapsed_seconds()
         await self._begin_stream(response)
         watch = StallWatch(self._send, give_up_on_caller)

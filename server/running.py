@@ -9,17 +9,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import uvicorn
 
 from server.api_error import ApiError
-from server.composition import ServerParts, compose, detect_device
+from server.composition import ServerParts, compose
 from server.corked_protocol import CorkedHttpProtocol
 from server.errors import StartError
 from server.latency_targets import describe_targets
-from server.model_store import ResolvedModel
+from server.served_models import ServedModel
 from server.settings import Settings
 from workers.errors import EngineStartError
 from workers.supervisor import Supervisor, WorkerState
@@ -65,14 +65,14 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def run(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
+async def run(settings: Settings, models: Sequence[ServedModel], listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Raises:
         EngineStartError: an engine did not come up.
     """
     started_at = time.monotonic()
-    parts = compose(settings, model, _line_logger())
+    parts = compose(settings, models, _line_logger())
     server = _Server(
         uvicorn.Config(
             parts.app,
@@ -93,7 +93,7 @@ async def run(settings: Settings, model: ResolvedModel | None, listener: socket.
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    _say_starting(settings, model, listener)
+    _say_starting(models, listener)
     _say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
     # What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time.
     gc.collect()
@@ -168,15 +168,16 @@ def _say(text: str) -> None:
         sys.stderr.flush()
 
 
-def _say_starting(settings: Settings, model: ResolvedModel | None, listener: socket.socket) -> None:
+def _say_starting(models: Sequence[ServedModel], listener: socket.socket) -> None:
     host = listener.getsockname()[0]
     if not ipaddress.ip_address(host).is_loopback:
         _say(f"WARNING: {host} can be reached from other machines, and there are no keys yet: anyone may send requests")
-    if model is None:
-        _say(f"attaching to {len(settings.worker_urls)} running server(s), listening on {_address(listener)}")
-    else:
-        device = detect_device(settings.device)
-        _say(f"starting {settings.workers} vLLM engine(s) on {device} with {model.served_name}")
+    attached = sum(len(model.worker_ids) for model in models if model.is_attached)
+    if attached:
+        _say(f"attaching to {attached} running server(s), listening on {_address(listener)}")
+    for model in models:
+        if not model.is_attached:
+            _say(f"starting {len(model.worker_ids)} vLLM engine(s) on {model.device} with {model.names[0]}")
 
 
 def _address(listener: socket.socket) -> str:

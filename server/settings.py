@@ -1,12 +1,12 @@
 """Every setting of the server: defaults, then the TOML file, then `WATTLINE_…` variables, then the command line."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,6 +20,17 @@ from metering.choice import check_meter_setting
 from metering.errors import MeterSettingError
 from scheduler.policy import POLICIES
 from server.errors import SettingError
+from server.model_settings import (
+    Device,
+    EngineArgs,
+    GpusPerWorker,
+    MinWorkers,
+    ModelSettings,
+    ServedName,
+    Workers,
+    WorkerUrls,
+    check_each_once,
+)
 
 # Read by other parts: the model store, the meter, the front end's own workers.
 _OTHER_VARIABLES: Final = frozenset(
@@ -35,13 +46,24 @@ _OTHER_VARIABLES: Final = frozenset(
 )
 DEFAULT_MODEL: Final = "smollm2"
 DEFAULT_POLICY: Final = "energy"
+# The short form, for one model. With [[models]] each table has its own.
+_OF_ONE_MODEL: Final = (
+    "model",
+    "served_name",
+    "worker_urls",
+    "workers",
+    "min_workers",
+    "gpus_per_worker",
+    "engine_args",
+)
 
 
 class Settings(BaseSettings):
     """What an operator may choose. Seconds, watts, bytes and counts as the names say.
 
-    Latency targets that are None are chosen for the device. `stall_seconds` is how long an engine that runs requests
-    may make no token before it is taken to hang.
+    One model is described by settings of this class, several by `models`; `all_models` is either. Latency targets that
+    are None are chosen for the device. `stall_seconds` is how long an engine that runs requests may make no token
+    before it is taken to hang.
     """
 
     model_config = SettingsConfigDict(env_prefix="WATTLINE_", extra="forbid", frozen=True)
@@ -49,14 +71,16 @@ class Settings(BaseSettings):
     model: str = DEFAULT_MODEL
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)
-    workers: int = Field(default=1, ge=1, le=256)
-    device: Literal["auto", "cuda", "cpu"] = "auto"
-    worker_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    workers: Workers = 1
+    device: Device = "auto"
+    worker_urls: WorkerUrls = ()
+    served_name: ServedName | None = None
+    gpus_per_worker: GpusPerWorker | None = None
     policy: str = DEFAULT_POLICY
     slo_ttft_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     slo_tpot_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     flex_wait_seconds: float = Field(default=300.0, ge=0, allow_inf_nan=False)
-    min_workers: int = Field(default=1, ge=0)
+    min_workers: MinWorkers = 1
     power_cap_watts: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     stall_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     meter: str = "auto"
@@ -65,23 +89,8 @@ class Settings(BaseSettings):
     queue_timeout_seconds: float = Field(default=600.0, gt=0, allow_inf_nan=False)
     max_body_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    engine_args: Annotated[tuple[str, ...], NoDecode] = ()
-
-    @field_validator("worker_urls", mode="before")
-    @classmethod
-    def _split_urls(cls, value: Any) -> Any:  # noqa: ANN401  # whatever the operator wrote
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-    @field_validator("worker_urls")
-    @classmethod
-    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
-        for url in urls:
-            if not _is_http_url(url) and (not url.startswith("unix:/") or url == "unix:/"):
-                raise ValueError(f"{url!r} is neither an http:// or https:// URL nor unix:/PATH")
-        origins = tuple(url.rstrip("/").removesuffix("/v1") for url in urls)
-        if len(set(origins)) < len(origins):
-            raise ValueError("the same worker is named twice, and its energy would count twice")
-        return origins
+    engine_args: EngineArgs = ()
+    models: Annotated[tuple[ModelSettings, ...], NoDecode] = ()
 
     @field_validator("policy")
     @classmethod
@@ -90,15 +99,6 @@ class Settings(BaseSettings):
             *others, last = map(repr, POLICIES)
             raise ValueError(f"input should be {', '.join(others)} or {last}")
         return policy
-
-    @field_validator("min_workers")
-    @classmethod
-    def _check_min_workers(cls, min_workers: int, info: ValidationInfo) -> int:
-        """The fields it is compared with stand above it; one that was wrong itself is missing here."""
-        workers = len(info.data.get("worker_urls") or ()) or info.data.get("workers")
-        if workers is not None and min_workers > workers:
-            raise ValueError(f"input should be at most the number of workers, which is {workers}")
-        return min_workers
 
     @field_validator("meter")
     @classmethod
@@ -109,10 +109,36 @@ class Settings(BaseSettings):
             raise ValueError(EXPECTED_METERS) from error
         return meter
 
-    @field_validator("engine_args", mode="before")
+    @field_validator("models", mode="before")
     @classmethod
-    def _split_args(cls, value: Any) -> Any:  # noqa: ANN401  # whatever the operator wrote
-        return tuple(value.split()) if isinstance(value, str) else value
+    def _read_json(cls, value: Any) -> Any:  # noqa: ANN401  # whatever the operator wrote
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("input should be a JSON array with an object for each model") from error
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
+        beside = [key for key in _OF_ONE_MODEL if key in self.model_fields_set]
+        if self.models and beside:
+            raise ValueError(f"{', '.join(beside)}: beside [[models]] these belong into each of its tables")
+        check_each_once(url for model in self.models for url in model.worker_urls)
+        return self
+
+    def all_models(self) -> tuple[ModelSettings, ...]:
+        """The models to serve, each with its device."""
+        if self.models:
+            return tuple(
+                model if model.device is not None else model.model_copy(update={"device": self.device})
+                for model in self.models
+            )
+        given = {"served_name": self.served_name, "min_workers": self.min_workers, "device": self.device}
+        if self.worker_urls:
+            return (ModelSettings.model_validate(given | {"worker_urls": self.worker_urls}),)
+        started = {"workers": self.workers, "gpus_per_worker": self.gpus_per_worker, "engine_args": self.engine_args}
+        return (ModelSettings.model_validate(given | {"name": self.model} | started),)
 
 
 def load_settings(overrides: dict[str, Any], config_file: Path | None = None) -> Settings:
@@ -145,16 +171,6 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(name for name in environ if name.startswith("WATTLINE_") and name not in known)
 
 
-def _is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            return False
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number, or brackets that hold no address
-        return False
-
-
 def _with_file(config_file: Path | None) -> type[Settings]:
     """pydantic-settings takes its sources from the class; this one also reads the operator's file."""
 
@@ -179,10 +195,13 @@ def _with_file(config_file: Path | None) -> type[Settings]:
 def _explain(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_url=False):
-        key = ".".join(str(part) for part in problem["loc"]) or "settings"
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
         if problem["type"] == "extra_forbidden":
             problems.append(f"{key}: there is no such setting")
+        elif isinstance(problem["input"], dict):  # a rule about several keys, which its message names
+            problems.append(f"{key}: {message}" if key else message)
         else:
-            message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{key} = {problem['input']!r}: {message[:1].lower()}{message[1:]}")
+            problems.append(f"{key} = {problem['input']!r}: {message}")
     return "; ".join(problems)

@@ -70,7 +70,18 @@ def divide_cores(workers: int, available: Sequence[int] | None = None) -> list[t
     return [tuple(cores[index * share : (index + 1) * share]) for index in range(workers)]
 
 
-def divide_gpus(workers: int, devices: Sequence[str]) -> list[str]:
-    """CUDA_VISIBLE_DEVICES of each worker: the devices, at least as many as workers, dealt out in neighbouring runs."""
-    share = len(devices) // workers
-    return [",".join(devices[index * share : (index + 1) * share]) for index in range(workers)]
+def divide_gpus(wanted: Sequence[int | None], devices: Sequence[str]) -> list[str]:
+    """CUDA_VISIBLE_DEVICES of each worker, dealt out in neighbouring runs.
+
+    `wanted` is how many each needs; those that name none share what is left evenly. There are enough for that.
+    """
+    open_shares = sum(count is None for count in wanted)
+    left = len(devices) - sum(count for count in wanted if count is not None)
+    share = left // open_shares if open_shares else 0
+    shares: list[str] = []
+    at = 0
+    for count in wanted:
+        end = at + (share if count is None else count)
+        shares.append(",".join(devices[at:end]))
+        at = end
+    return shares

@@ -2,12 +2,15 @@
 
 import importlib.util
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.client_table import MARKER, ClientTable
 from tests.e2e.figures import show
 from tests.e2e.wattline_process import WATTLINE, WattlineProcess, clean_environ
 
@@ -18,6 +21,7 @@ _LAST_FILES = (
     "test_stand_alone.py",
     "test_engine_shapes.py",
     "test_nvml_books.py",
+    "test_embeddings.py",
     "test_two_workers.py",
     "test_scheduler_faults.py",
     "test_front_end_killed.py",
@@ -25,6 +29,17 @@ _LAST_FILES = (
 )
 
 StartServer = Callable[..., WattlineProcess]
+_CLIENT_TABLE = pytest.StashKey[ClientTable]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{MARKER}(name, feature, energy): a row of the table of clients")
+    config.stash[_CLIENT_TABLE] = ClientTable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash[_CLIENT_TABLE].lines():
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +53,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show what the server printed beside the failure of a test that used it."""
     report = yield
+    item.config.stash[_CLIENT_TABLE].take(item, report)
     server = getattr(item, "funcargs", {}).get("server")
     if report.failed and isinstance(server, WattlineProcess):
         report.sections.append(("the server's output", server.log()[-_SHOWN_LOG_CHARACTERS:]))
@@ -71,6 +87,24 @@ def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         show(f"shared server ended {running.stop():.1f} s after Ctrl-C")
     finally:
         running.discard()
+
+
+@pytest.fixture
+def loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails a test in which a client looks up any host but this one, telemetry and price lists included."""
+    asked: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def watched(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name not in {None, "", "127.0.0.1", "localhost"}:
+            asked.append(name)
+            raise socket.gaierror(socket.EAI_NONAME, "only this host may be asked for here")
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", watched)
+    yield
+    assert asked == []
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import openai
@@ -12,6 +12,7 @@ from openai.types.chat import ChatCompletionMessageFunctionToolCall, ChatComplet
 from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
 from pydantic import BaseModel
 
+from tests.e2e.energy_blocks import check_energy, energy_of
 from tests.e2e.wattline_process import WattlineProcess, microjoules
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -32,34 +33,10 @@ async def async_client(server: WattlineProcess) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-def energy_of(answer: BaseModel) -> dict[str, Any]:
-    """The energy block, as a caller of the typed client gets at it."""
-    assert answer.model_extra is not None
-    energy: dict[str, Any] = answer.model_extra["energy"]
-    return energy
-
-
-def check_energy(energy: dict[str, Any]) -> None:
-    """What holds for the block of every answer of an engine without a sensor."""
-    parts = microjoules(energy["prefill_joules"]) + microjoules(energy["decode_joules"])
-    components = sum(microjoules(joules) for joules in energy["components_joules"].values())
-    assert parts == components == microjoules(energy["energy_joules"])
-    assert energy["energy_joules"] > 0
-    assert energy["prefill_joules"] > 0
-    assert energy["energy_kwh"] == pytest.approx(energy["energy_joules"] / 3.6e6)
-    assert energy["source"] == "estimate"
-    assert energy["measured"] is False
-    assert energy["uncertainty_ratio"] is None
-    assert energy["attribution_method"] == "step_prorated"
-    assert 0 < energy["attribution_ratio"] <= 1
-    assert energy["avg_power_watts"] == pytest.approx(energy["energy_joules"] / energy["duration_seconds"], rel=0.01)
-    per_token = energy["energy_joules"] / energy["output_tokens"]
-    assert energy["joules_per_output_token"] == pytest.approx(per_token, rel=1e-4)
-
-
 # -- answers in one piece ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.client("openai", "completions", "`completion.energy`")
 def test_completion(client: OpenAI) -> None:
     completion = client.completions.create(model=MODEL, prompt="The capital of France is", max_tokens=8)
     energy = energy_of(completion)
@@ -70,12 +47,14 @@ def test_completion(client: OpenAI) -> None:
     assert energy["prompt_tokens"] == completion.usage.prompt_tokens
 
 
+@pytest.mark.client("openai", "chat", "`completion.energy`")
 def test_chat(client: OpenAI) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
     check_energy(energy_of(completion))
     assert completion.choices[0].message.content
 
 
+@pytest.mark.client("openai", "async client", "`completion.energy`")
 async def test_chat_and_completion_with_the_async_client(async_client: AsyncOpenAI) -> None:
     chat = await async_client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
     check_energy(energy_of(chat))
@@ -83,6 +62,7 @@ async def test_chat_and_completion_with_the_async_client(async_client: AsyncOpen
     check_energy(energy_of(completion))
 
 
+@pytest.mark.client("openai", "raw response", "header `X-Energy-Joules`")
 def test_headers_say_what_the_body_says(client: OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model=MODEL, messages=HELLO, max_tokens=8, extra_headers={"X-Request-Id": "e2e-headers"}
@@ -113,6 +93,7 @@ def test_a_list_of_prompts_pays_for_all_of_them(client: OpenAI) -> None:
     assert energy["prompt_tokens"] == completion.usage.prompt_tokens
 
 
+@pytest.mark.client("openai", "JSON schema", "`completion.energy`")
 def test_json_schema(client: OpenAI) -> None:
     schema = {
         "type": "object",
@@ -131,6 +112,7 @@ def test_json_schema(client: OpenAI) -> None:
     assert json.loads(completion.choices[0].message.content or "")["colour"] in {"red", "green"}
 
 
+@pytest.mark.client("openai", "tool call", "`completion.energy`")
 def test_named_tool_call(client: OpenAI) -> None:
     parameters = {
         "type": "object",
@@ -154,6 +136,7 @@ def test_named_tool_call(client: OpenAI) -> None:
     assert "Paris" in json.dumps(json.loads(calls[0].function.arguments))
 
 
+@pytest.mark.client("openai", "responses", "`response.energy`")
 def test_response(client: OpenAI) -> None:
     response = client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=16)
     energy = energy_of(response)
@@ -172,9 +155,46 @@ def test_embeddings_of_a_model_that_has_none_are_refused_in_openai_shape(client:
     assert isinstance(refused.value.code, str)
 
 
+@pytest.mark.client("openai", "models: list, retrieve")
+def test_the_models_served(client: OpenAI) -> None:
+    (model,) = client.models.list().data
+    assert (model.id, model.object) == (MODEL, "model")
+    assert client.models.retrieve(MODEL) == model
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.models.retrieve("no/such-model")
+    assert refused.value.code == "model_not_found"
+
+
+@pytest.mark.client("openai", "logprobs", "`completion.energy`")
+def test_logprobs(client: OpenAI) -> None:
+    completion = client.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=3, logprobs=True, top_logprobs=2
+    )
+    check_energy(energy_of(completion))
+    logprobs = completion.choices[0].logprobs
+    assert logprobs is not None
+    assert [len(token.top_logprobs) for token in logprobs.content or []] == [2, 2, 2]
+
+
+class Colour(BaseModel):
+    """What the model is to answer with."""
+
+    colour: Literal["red", "green"]
+
+
+@pytest.mark.client("openai", "chat.completions.parse", "`completion.energy`")
+def test_parsed_answer(client: OpenAI) -> None:
+    completion = client.chat.completions.parse(
+        model=MODEL, messages=HELLO, response_format=Colour, max_tokens=24, temperature=0
+    )
+    check_energy(energy_of(completion))
+    assert completion.choices[0].message.parsed is not None
+
+
 # -- streams -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.client("openai", "chat stream with usage", "`chunk.energy` of the last chunk")
 def test_stream_with_usage_has_the_energy_beside_it(client: OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
@@ -191,6 +211,7 @@ def test_stream_with_usage_has_the_energy_beside_it(client: OpenAI) -> None:
     assert not any("energy" in (chunk.model_extra or {}) for chunk in chunks[:-1])
 
 
+@pytest.mark.client("openai", "chat stream without usage", "SSE comment, which the client drops")
 def test_stream_without_usage_has_no_chunk_that_was_not_asked_for(client: OpenAI) -> None:
     chunks = list(client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8, stream=True))
     assert all(len(chunk.choices) == 1 for chunk in chunks)
@@ -229,6 +250,7 @@ def test_stream_ends_with_the_energy_comment(
     assert bool(last["choices"]) is not bool(options)
 
 
+@pytest.mark.client("openai", "responses stream", "`event.response.usage.energy` of the last event")
 def test_response_stream_has_the_energy_in_its_last_usage(client: OpenAI) -> None:
     with client.responses.create(model=MODEL, input="Say hello.", max_output_tokens=16, stream=True) as stream:
         last = list(stream)[-1]
@@ -240,6 +262,7 @@ def test_response_stream_has_the_energy_in_its_last_usage(client: OpenAI) -> Non
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.client("openai", "unknown model: NotFoundError")
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_unknown_model(client: OpenAI, stream: bool) -> None:  # noqa: FBT001  # a parameter of the test
     with pytest.raises(openai.NotFoundError) as refused:
@@ -250,6 +273,7 @@ def test_unknown_model(client: OpenAI, stream: bool) -> None:  # noqa: FBT001  #
     assert "no-such-model" in refused.value.message
 
 
+@pytest.mark.client("openai", "wrong field: BadRequestError")
 @pytest.mark.parametrize(
     ("field", "value"),
     [("max_tokens", "many"), ("temperature", "hot"), ("stream", "perhaps"), ("messages", "hello"), ("n", "two")],
@@ -269,6 +293,7 @@ def test_a_value_out_of_range_is_named(client: OpenAI) -> None:
     assert refused.value.param == "max_tokens"
 
 
+@pytest.mark.client("openai", "context_length_exceeded")
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 def test_a_prompt_longer_than_the_context(client: OpenAI, stream: bool) -> None:  # noqa: FBT001  # likewise
     with pytest.raises(openai.BadRequestError) as refused:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from server.composition import detect_device
+from server.engines import detect_device
 from tests.e2e.figures import show
 from tests.e2e.mixed_load import End, MixedLoad
 from tests.e2e.process_tree import EngineProcesses

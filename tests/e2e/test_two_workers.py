@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openai import AsyncOpenAI
 
-from server.composition import detect_device
+from server.engines import detect_device
 from tests.e2e.conftest import StartServer
 from tests.e2e.figures import show
 from tests.e2e.process_tree import EngineProcesses

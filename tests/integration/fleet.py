@@ -59,9 +59,9 @@ async def fleet(
     engines: Sequence[Engine], *, stall_seconds: float = 60.0, ready_seconds: float = DEADLINE_SECONDS
 ) -> AsyncIterator[Fleet]:
     """Serve over `engines`; yields once all are ready."""
-    # One worker that is never there: what is served from is put together here, engine by engine.
-    settings = Settings(worker_urls=("unix:/nobody/engine.sock",), port=0, policy="round-robin")
-    parts = compose(settings, None, lambda _worker_id, _line: None)
+    # What is served from is put together here, engine by engine.
+    settings = Settings(port=0, policy="round-robin")
+    parts = compose(settings, (), lambda _worker_id, _line: None)
     told: list[Told] = []
     supervisors = [_supervise(parts, engine, told) for engine in engines]
     for member in parts.roster.members():

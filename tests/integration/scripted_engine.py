@@ -27,9 +27,10 @@ Script = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ScriptedEngine:
-    """Lists one model and hands every other request to `script`, a script of the test's own."""
+    """Lists `models` and hands every other request to `script`, a script of the test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = models
         self.url = ""
         self.seen: list[SeenRequest] = []
         self.script: Script = echo
@@ -41,7 +42,9 @@ class ScriptedEngine:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET" and request.path == "/v1/models":
-            return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+            return web.json_response(
+                {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]}
+            )
         if request.path == "/energy":
             return web.Response(status=404)
         headers = [(name.decode(), value.decode()) for name, value in request.raw_headers]
@@ -54,8 +57,8 @@ async def echo(request: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def scripted_engine() -> AsyncIterator[ScriptedEngine]:
-    engine = ScriptedEngine()
+async def scripted_engine(*models: str) -> AsyncIterator[ScriptedEngine]:
+    engine = ScriptedEngine(models or (MODEL,))
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", engine.handle)
     runner = web.AppRunner(application, shutdown_timeout=0.1)

@@ -174,3 +174,103 @@ def test_variables_that_set_nothing_are_found() -> None:
     assert unknown_variables({"WATTLINE_PROT": "1", "WATTLINE_PORT": "1", "WATTLINE_CACHE_DIR": "/x", "PATH": "/"}) == [
         "WATTLINE_PROT"
     ]
+
+
+# -- several models ------------------------------------------------------------------------------------------------
+
+SEVERAL = """
+device = "cpu"
+
+[[models]]
+name = "org/chat"
+served_name = "chat"
+workers = 2
+min_workers = 0
+engine_args = ["--max-model-len", "4096"]
+
+[[models]]
+path = "/models/embed"
+engine_args = "--runner pooling"
+device = "cuda"
+gpus_per_worker = 2
+
+[[models]]
+served_name = "elsewhere"
+worker_urls = ["http://10.0.0.5:8000/v1", "unix:/run/vllm.sock"]
+min_workers = 2
+"""
+
+
+def test_several_models_are_tables(file: Path) -> None:
+    file.write_text(SEVERAL)
+    chat, embed, elsewhere = load_settings({}, file).all_models()
+    assert (chat.model, chat.served_name, chat.workers, chat.min_workers, chat.device) == (
+        "org/chat",
+        "chat",
+        2,
+        0,
+        "cpu",
+    )
+    assert (embed.model, embed.engine_args, embed.device, embed.gpus_per_worker) == (
+        "/models/embed",
+        ("--runner", "pooling"),
+        "cuda",
+        2,
+    )
+    assert (elsewhere.model, elsewhere.worker_urls) == (None, ("http://10.0.0.5:8000", "unix:/run/vllm.sock"))
+
+
+def test_several_models_can_be_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATTLINE_MODELS", '[{"name": "a"}, {"name": "b", "workers": 2}]')
+    assert [model.workers for model in load_settings({}).all_models()] == [1, 2]
+    monkeypatch.setenv("WATTLINE_MODELS", "a,b")
+    assert refusal({}) == "models = 'a,b': input should be a JSON array with an object for each model"
+
+
+def test_the_short_form_is_one_model() -> None:
+    (model,) = load_settings({"model": "a", "workers": 2, "min_workers": 2, "gpus_per_worker": 4}).all_models()
+    assert (model.model, model.workers, model.min_workers, model.gpus_per_worker, model.device) == (
+        "a",
+        2,
+        2,
+        4,
+        "auto",
+    )
+    (attached,) = load_settings({"worker_urls": ("http://a",), "served_name": "b"}).all_models()
+    assert (attached.model, attached.served_name, attached.worker_urls) == (None, "b", ("http://a",))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("workers = 2", "models.0: expected either name or path, which say what to load, or worker_urls"),
+        ("name = 'a'\npath = 'b'", "models.0: expected either name or path"),
+        ("name = 'a'\nworkers = 0", "models.0.workers = 0: input should be greater than or equal to 1"),
+        ("name = 'a'\nmin_workers = 2", "models.0.min_workers = 2: input should be at most the number of workers"),
+        ("name = 'a'\nworker = 2", "models.0.worker: there is no such setting"),
+        ("name = 'a'\nserved_name = ' a'", "models.0.served_name = ' a': a name that clients can ask for"),
+        ("name = 'a'\nserved_name = ''", "models.0.served_name = '': string should have at least 1 character"),
+        ("worker_urls = ['a']", "models.0.worker_urls = ['a']: 'a' is neither an http:// or https:// URL nor"),
+        (
+            "worker_urls = ['http://a']\nname = 'a'\nworkers = 2",
+            "models.0: worker_urls attaches to running servers; name, workers are for engines started here",
+        ),
+        ("name = 'a'\ngpus_per_worker = 0", "models.0.gpus_per_worker = 0: "),
+    ],
+)
+def test_a_refusal_names_the_table_and_the_key(table: str, said: str, file: Path) -> None:
+    file.write_text(f"[[models]]\n{table}\n")
+    assert refusal({}, file).startswith(said)
+
+
+def test_both_forms_at_once_are_refused_by_their_keys(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("workers = 2\n[[models]]\nname = 'a'\n")
+    said = "beside [[models]] these belong into each of its tables"
+    assert refusal({}, file) == f"workers: {said}"
+    monkeypatch.setenv("WATTLINE_ENGINE_ARGS", "--seed 1")
+    assert refusal({"model": "b"}, file) == f"model, workers, engine_args: {said}"
+
+
+def test_a_worker_of_two_models_is_refused(file: Path) -> None:
+    file.write_text("[[models]]\nworker_urls = ['http://a']\n[[models]]\nworker_urls = ['http://a/v1']\n")
+    assert "the same worker is named twice" in refusal({}, file)

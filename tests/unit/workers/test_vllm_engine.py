@@ -68,14 +68,20 @@ def test_a_lone_worker_is_not_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "devices", "expected"),
+    ("wanted", "devices", "expected"),
     [
-        (1, ["2", "3"], ["2,3"]),
-        (2, ["4", "5"], ["4", "5"]),
-        (2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
-        (2, ["4", "5", "6"], ["4", "5"]),
-        (2, ["GPU-a", "GPU-b"], ["GPU-a", "GPU-b"]),
+        ([None], ["2", "3"], ["2,3"]),
+        ([None] * 2, ["4", "5"], ["4", "5"]),
+        ([None] * 2, ["4", "5", "6", "7"], ["4,5", "6,7"]),
+        ([None] * 2, ["4", "5", "6"], ["4", "5"]),
+        ([None] * 2, ["GPU-a", "GPU-b"], ["GPU-a", "GPU-b"]),
+        ([1, 1], ["4", "5", "6"], ["4", "5"]),
+        ([2, 1], ["4", "5", "6"], ["4,5", "6"]),
+        ([None, 4, None], [str(index) for index in range(8)], ["0,1", "2,3,4,5", "6,7"]),
+        ([], ["0"], []),
     ],
 )
-def test_gpus_are_dealt_out_in_neighbouring_runs(workers: int, devices: list[str], expected: list[str]) -> None:
-    assert divide_gpus(workers, devices) == expected
+def test_gpus_are_dealt_out_in_neighbouring_runs(
+    wanted: list[int | None], devices: list[str], expected: list[str]
+) -> None:
+    assert divide_gpus(wanted, devices) == expected
