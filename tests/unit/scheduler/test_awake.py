@@ -63,6 +63,14 @@ def test_never_fewer_than_the_least_are_left_and_all_others_go(least: int) -> No
     assert len(fleet.awake) == least
 
 
+@pytest.mark.parametrize(("of_the_model", "of_others", "left"), [(0, 2, 0), (2, 0, 2)])
+def test_a_model_with_a_number_of_its_own_keeps_that_many(of_the_model: int, of_others: int, left: int) -> None:
+    limits = SchedulerLimits(min_workers=of_others, min_workers_by_model={"m": of_the_model})
+    fleet = FleetInTime(workers=3, limits=limits)
+    fleet.until(500.0)
+    assert len(fleet.awake) == left
+
+
 def test_where_parking_makes_no_difference_nobody_is_parked() -> None:
     fleet = FleetInTime(workers=3, can_park=False)
     assert fleet.until(200.0) == []
