@@ -34,7 +34,6 @@ from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
-from server.stored_responses import StoredResponses
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor
@@ -86,7 +85,7 @@ def compose(
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
     names = ModelNames(models, roster)
-    serving = Serving(driver, roster, aborts, books, StoredResponses())
+    serving = Serving(driver, roster, aborts, books)
     proxy = Proxy(serving, metrics, context_limits, gate, names, settings.max_body_bytes)
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)

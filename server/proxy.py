@@ -60,7 +60,6 @@ class Proxy:
         self._limits = limits
         self._gate = gate
         self._names = names
-        self._stored = serving.stored
         self._max_body_bytes = max_body_bytes
         self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
 
@@ -83,7 +82,7 @@ class Proxy:
             raise no_such_route(path)
         body = await read_body(receive, scope["headers"], self._max_body_bytes)
         if route is not None and route.stored_id is not None:
-            keeper = self._stored.worker_of(route.stored_id)
+            keeper = self._roster.stored.worker_of(route.stored_id)
             await pass_through(self._roster, scope, receive, send, request_id, body, keeper)
         elif method == "POST":
             await self._scheduled(scope, receive, send, request_id, body, caller)

@@ -39,7 +39,7 @@ class Relay:
     ) -> None:
         self._record = record
         self._books = serving.books
-        self._stored = serving.stored
+        self._stored = serving.roster.stored
         self._send = send
         self._elapsed_seconds = elapsed_seconds
         self._headers = [*headers, (TIER_HEADER, record.tier.encode("ascii"))]

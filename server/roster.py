@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from metering.counter import MICROJOULES_PER_JOULE
 from scheduler.events import WorkerReported
+from server.stored_responses import StoredResponses
 from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
 from workers.engine import EngineReady
@@ -51,7 +52,8 @@ class Member:
 class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
-    A worker that owes answers and makes no progress for `stall_seconds` is given up as hung.
+    A worker that owes answers and makes no progress for `stall_seconds` is given up as hung. `stored` is which worker
+    keeps which response.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Roster:
     ) -> None:
         self._stall_seconds = stall_seconds
         self._clock = clock
+        self.stored = StoredResponses()
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()

@@ -6,7 +6,6 @@ from scheduler.driver import SchedulerDriver
 from server.ledger_of_aborts import LedgerOfAborts
 from server.request_books import RequestBooks
 from server.roster import Roster
-from server.stored_responses import StoredResponses
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +16,3 @@ class Serving:
     roster: Roster
     aborts: LedgerOfAborts
     books: RequestBooks
-    stored: StoredResponses

@@ -159,7 +159,10 @@ def test_embeddings_of_a_model_that_has_none_are_refused_in_openai_shape(client:
 def test_the_models_served(client: OpenAI) -> None:
     (model,) = client.models.list().data
     assert (model.id, model.object) == (MODEL, "model")
-    assert client.models.retrieve(MODEL) == model
+    found = client.models.retrieve(MODEL)
+    assert (found.id, found.created) == (model.id, model.created)
+    assert found.model_extra is not None
+    assert found.model_extra["max_model_len"] == 2048
     with pytest.raises(openai.NotFoundError) as refused:
         client.models.retrieve("no/such-model")
     assert refused.value.code == "model_not_found"

@@ -17,7 +17,6 @@ from server.metrics import ServerMetrics
 from server.request_books import RequestBooks
 from server.roster import Roster
 from server.serving import Serving
-from server.stored_responses import StoredResponses
 
 
 def exchange() -> Exchange:
@@ -27,7 +26,6 @@ def exchange() -> Exchange:
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
         RequestBooks(NoLedger(), ServerMetrics()),
-        StoredResponses(),
     )
     return Exchange(serving, ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"), 0.0, [])
 
