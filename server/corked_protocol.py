@@ -10,12 +10,9 @@ import re
 from http import HTTPStatus
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from server.api_error import ApiError
+from server.bounded_protocol import MAX_HEAD_BYTES, BoundedHttpProtocol
 
-# Twice what the most generous proxies pass on; without a bound a head of any length is kept in memory.
-_MAX_HEAD_BYTES: Final = 64 * 1024
 _UPGRADE: Final = re.compile(rb"\r\n(?:upgrade|http2-settings|connection:[^\r\n]*upgrade)[^\r\n]*", re.IGNORECASE)
 
 
@@ -64,7 +61,7 @@ class CorkedTransport(asyncio.Transport):
                 self._transport.write(data)
 
 
-class CorkedHttpProtocol(HttpToolsProtocol):
+class CorkedHttpProtocol(BoundedHttpProtocol):
     """The protocol class handed to uvicorn: corked, with bounded request heads, and deaf to upgrades.
 
     Clients that offer HTTP/2 (`Upgrade: h2c`) with their first request mean the request all the same: RFC 9110 section
@@ -98,11 +95,11 @@ class CorkedHttpProtocol(HttpToolsProtocol):
         super().data_received(data)
         if was_in_head and self._heads == heads:
             self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self._refuse(431, "the request head is too long", "request_head_too_large")
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, msg, "invalid_http")
+        self._refuse(*(self.refusal or (400, msg, "invalid_http")))
 
     def _should_upgrade(self) -> bool:
         return False
@@ -112,6 +109,9 @@ class CorkedHttpProtocol(HttpToolsProtocol):
         self._refuse(400, "this server does not upgrade connections", "invalid_http")
 
     def _refuse(self, status: int, message: str, code: str) -> None:
+        if self.is_answering_earlier():
+            self.transport.close()
+            return
         body = ApiError(status, message, code).body()
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
