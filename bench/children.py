@@ -76,11 +76,21 @@ def free_port() -> int:
 
 
 def peak_rss_bytes(pid: int, proc: Path = Path("/proc")) -> int:
-    """The most memory the process ever held (`VmHWM`, proc_pid_status(5), in units of 1,024 bytes)."""
+    """The most memory the process ever held (`VmHWM`, proc_pid_status(5))."""
+    return _status_bytes(pid, "VmHWM", proc)
+
+
+def rss_bytes(pid: int, proc: Path = Path("/proc")) -> int:
+    """The memory the process holds now (`VmRSS`)."""
+    return _status_bytes(pid, "VmRSS", proc)
+
+
+def _status_bytes(pid: int, field: str, proc: Path) -> int:
+    """A field of proc_pid_status(5) that is in units of 1,024 bytes."""
     for line in (proc / str(pid) / "status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * BYTES_PER_KIBIBYTE
-    raise ChildFailedError(f"process {pid} has no VmHWM: it has ended")
+    raise ChildFailedError(f"process {pid} has no {field}: it has ended")
 
 
 def _becomes_ready(process: subprocess.Popen[bytes], url: str, path: str, seconds: float) -> bool:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,24 +62,31 @@ class LoadResult:
     latency_p99_seconds: float | None
 
 
-def chat_request(url: str, *, model: str, max_tokens: int, stream: bool = False, prompt: str = "Say tok.") -> bytes:
-    """A chat completion request as it goes over the wire."""
+def chat_request(
+    url: str,
+    *,
+    model: str,
+    max_tokens: int,
+    stream: bool = False,
+    prompt: str = "Say tok.",
+    headers: Sequence[str] = (),
+) -> bytes:
+    """A chat completion request as it goes over the wire; `headers` are complete lines."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": max_tokens,
         "stream": stream,
     }
-    return post_request(url, "/v1/chat/completions", json.dumps(body).encode())
+    return post_request(url, "/v1/chat/completions", json.dumps(body).encode(), headers)
 
 
-def post_request(url: str, path: str, body: bytes) -> bytes:
+def post_request(url: str, path: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
     """A JSON request as it goes over the wire."""
     host = "localhost" if url.startswith("unix:") else urlsplit(url).netloc
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    head = [f"POST {path} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", *headers]
+    head += [f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(head).encode() + body
 
 
 def run(settings: LoadSettings) -> LoadResult:

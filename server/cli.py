@@ -140,10 +140,12 @@ def meter_report(
     typer.echo(json.dumps(to_json_dict(report)) if as_json else format_report(report))
 
 
-@bench_app.command("overhead", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@bench_app.command(
+    "overhead", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
 def bench_overhead(context: typer.Context) -> None:
-    """Requests and chunks per second through the front end, over those of the same fake engine asked directly."""
-    from bench.overhead import main as overhead  # noqa: PLC0415  # benchmarks load on demand
+    """What the front end costs: rates and delays beside the same fake engine asked directly, and beside its peers."""
+    from bench.overhead.command import main as overhead  # noqa: PLC0415  # benchmarks load on demand
 
     overhead(context.args)
 

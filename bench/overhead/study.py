@@ -1,62 +1,48 @@
-"""What the front end costs: the same load on a fake engine directly and through the front end.
+"""The measurements of an overhead benchmark, one after the other; its child processes end before it returns or raises.
 
-The engine answers instantly, so whatever is lost is the front end's. Memory is measured on a fresh front
-end, where a leak per request shows as growth between two request counts.
+The engine answers instantly, so whatever is lost is the front end's.
 """
 
-import argparse
-import contextlib
-import json
-import shlex
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final
 
-from bench.children import child, ended_by_sigterm, free_port, peak_rss_bytes
-from bench.comparison import Comparison, Sample, compare, comparison_table
+from bench.comparison import Sample
+from bench.contest import Contest, hold_contest
 from bench.http_load import LoadResult, LoadSettings, chat_request, run_in_process
+from bench.overhead.contenders import DIRECT, WATTLINE, Contender, engine, peers, wattline
+from bench.overhead.held_streams import HeldStreams, held_in_process
+from bench.overhead.memory import IdleStreams, MemoryGrowth, idle_streams, memory_growth
+from bench.overhead.peers import PEERS, Peer, PeerUnavailableError, cache_folder, programs_of
+from bench.overhead.settings import MODEL, OverheadSettings
 
-MODEL = "fake"
-ENGINE_START_SECONDS = 20.0
-MEMORY_LOAD_SECONDS = 120.0  # the limit of one memory load, which normally ends by its requests
-BYTES_PER_MEBIBYTE = 1024 * 1024
+_IDLE_TOKENS_PER_SECOND: Final = 0.01  # the first token at once, the second long after the memory has been read
 
-
-def default_front_end_command() -> list[str]:
-    """The front end's command line; `{worker_url}` and `{port}` are filled in when it is started."""
-    return [sys.executable, "-m", "server", "serve", "--worker-url", "{worker_url}", "--port", "{port}"]
-
-
-@dataclass(frozen=True, slots=True)
-class OverheadSettings:
-    """One overhead benchmark. `memory_requests` are the two request counts at which memory is read."""
-
-    front_end_command: list[str] = field(default_factory=default_front_end_command)
-    engine_socket: Literal["tcp", "unix"] = "tcp"
-    rounds: int = 3
-    seconds: float = 3.0
-    connections: int = 16
-    stream_max_tokens: int = 256
-    memory_requests: tuple[int, int] = (2_000, 20_000)
-    front_end_start_seconds: float = 60.0
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGrowth:
-    """The front end's peak memory after two numbers of requests."""
+class HeldComparison:
+    """The same streams held on the engine directly and through the front end, with the memory of idle ones."""
 
-    first_requests: int
-    first_peak_rss_bytes: int
-    last_requests: int
-    last_peak_rss_bytes: int
-    errors: int
+    direct: HeldStreams
+    through: HeldStreams
+    idle: IdleStreams
 
     @property
-    def ratio(self) -> float:
-        return self.last_peak_rss_bytes / self.first_peak_rss_bytes
+    def added_gap_p99_seconds(self) -> float | None:
+        direct, through = self.direct.gap_p99_seconds, self.through.gap_p99_seconds
+        return None if direct is None or through is None else through - direct
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "direct": asdict(self.direct),
+            "through": asdict(self.through),
+            "added_gap_p99_seconds": self.added_gap_p99_seconds,
+            "memory": self.idle.as_json(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,152 +51,125 @@ class OverheadResult:
 
     `stream_chunks` come from an engine that writes each token on its own, as vLLM does; `coalesced_chunks` from one
     that fills the socket with as many as it takes, which measures the copying of bytes rather than of tokens.
+    `left_out` are peers that could not be had, with the reasons. `switched_on` is what the front end had to do beside.
     """
 
-    chat_requests: Comparison
-    stream_chunks: Comparison
-    coalesced_chunks: Comparison
+    chat_requests: Contest
+    stream_chunks: Contest
+    coalesced_chunks: Contest
     memory: MemoryGrowth
+    held: HeldComparison | None
+    switched_on: tuple[str, ...]
+    versions: dict[str, str]
+    left_out: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """One object for programs."""
-        memory = self.memory
         return {
-            "chat_requests_per_second": self.chat_requests.as_json(),
-            "stream_chunks_per_second": self.stream_chunks.as_json(),
-            "coalesced_chunks_per_second": self.coalesced_chunks.as_json(),
-            "memory": {
-                "first_requests": memory.first_requests,
-                "first_peak_rss_bytes": memory.first_peak_rss_bytes,
-                "last_requests": memory.last_requests,
-                "last_peak_rss_bytes": memory.last_peak_rss_bytes,
-                "ratio": memory.ratio,
-                "errors": memory.errors,
-            },
+            "chat_requests_per_second": _contest_json(self.chat_requests),
+            "stream_chunks_per_second": _contest_json(self.stream_chunks),
+            "coalesced_chunks_per_second": _contest_json(self.coalesced_chunks),
+            "memory": self.memory.as_json(),
+            "held_streams": self.held.as_json() if self.held is not None else None,
+            "switched_on": list(self.switched_on),
+            "peers": self.versions,
+            "left_out": self.left_out,
         }
 
 
-def run(settings: OverheadSettings) -> OverheadResult:
-    """Measures throughput, then memory. Its child processes end before it returns or raises.
+def run(settings: OverheadSettings, say: Say) -> OverheadResult:
+    """Measures rates, memory, and held streams where they are asked for.
 
     Raises:
-        ChildFailedError: the engine or the front end did not start.
+        ChildFailedError: the engine, the front end or an installed peer did not start.
     """
-    with _engine(settings, tokens_per_write=1) as engine_url:
-        with _front_end(settings, engine_url) as (front_end_url, _):
-            chat = _compare("tiny chat requests/s", _chat_sample, settings, engine_url, front_end_url)
-            stream = _compare("streamed chunks/s", _stream_sample, settings, engine_url, front_end_url)
-        with _front_end(settings, engine_url) as (front_end_url, pid):
-            memory = _memory_growth(settings, front_end_url, pid)
-    with (
-        _engine(settings, tokens_per_write=0) as engine_url,
-        _front_end(settings, engine_url) as (front_end_url, _),
-    ):
-        coalesced = _compare("coalesced chunks/s", _stream_sample, settings, engine_url, front_end_url)
-    return OverheadResult(chat, stream, coalesced, memory)
+    chosen, left_out = _installed(settings.peers, say)
+    with engine(settings) as direct:
+        with wattline(settings, direct.url) as ours, peers(chosen, direct.url) as others:
+            switched_on = ours.switched_on
+            contenders = (direct, ours, *others)
+            say(f"tiny chats: {', '.join(one.name for one in contenders)}")
+            chats = _contest("tiny chat requests/s", _chat_sample, settings, contenders)
+            say("streams")
+            streams = _contest("streamed chunks/s", _stream_sample, settings, contenders)
+        say("memory")
+        with wattline(settings, direct.url) as ours:
+            memory = memory_growth(settings, ours)
+    with engine(settings, tokens_per_write=0) as direct, wattline(settings, direct.url) as ours:
+        coalesced = _contest("coalesced chunks/s", _stream_sample, settings, (direct, ours))
+    held = _held(settings, say) if settings.held.streams else None
+    versions = {peer.name: peer.requirement for peer, _ in chosen}
+    return OverheadResult(chats, streams, coalesced, memory, held, switched_on, versions, left_out)
 
 
-def _compare(
+def _installed(names: Sequence[str], say: Say) -> tuple[list[tuple[Peer, Path]], dict[str, str]]:
+    chosen, left_out = [], {}
+    for name in names:
+        say(f"looking for {PEERS[name].requirement}, which is installed once")
+        try:
+            chosen.append((PEERS[name], programs_of(PEERS[name], cache_folder())))
+        except PeerUnavailableError as error:
+            left_out[name] = str(error)
+            say(f"{name} is left out: {error}")
+    return chosen, left_out
+
+
+def _contest(
     name: str,
-    sample: Callable[[OverheadSettings, str], Sample],
+    sample: Callable[[OverheadSettings, Contender], Sample],
     settings: OverheadSettings,
-    engine_url: str,
-    front_end_url: str,
-) -> Comparison:
-    return compare(
-        name, partial(sample, settings, engine_url), partial(sample, settings, front_end_url), settings.rounds
-    )
+    contenders: Sequence[Contender],
+) -> Contest:
+    return hold_contest(name, {one.name: partial(sample, settings, one) for one in contenders}, settings.rounds)
 
 
-def overhead_table(result: OverheadResult) -> str:
-    """The result as a table for people."""
-    memory = result.memory
-    first, last = (bytes_ / BYTES_PER_MEBIBYTE for bytes_ in (memory.first_peak_rss_bytes, memory.last_peak_rss_bytes))
-    return (
-        f"{comparison_table([result.chat_requests, result.stream_chunks, result.coalesced_chunks])}\n"
-        f"peak memory of the front end: {first:.1f} MiB after {memory.first_requests:,} requests, "
-        f"{last:.1f} MiB after {memory.last_requests:,}, ratio {memory.ratio:.3f}, errors {memory.errors}"
-    )
-
-
-@contextlib.contextmanager
-def _engine(settings: OverheadSettings, *, tokens_per_write: int) -> Iterator[str]:
-    """Runs the fake engine and yields its URL."""
-    command = [sys.executable, "-m", "workers.fake", "--model", MODEL, "--die-with-parent"]
-    command += ["--tokens-per-write", str(tokens_per_write)]
-    with tempfile.TemporaryDirectory(prefix="wattline-") as folder:
-        if settings.engine_socket == "unix":
-            url = f"unix:{folder}/engine.sock"
-            command += ["--uds", f"{folder}/engine.sock"]
-        else:
-            port = free_port()
-            url = f"http://127.0.0.1:{port}"
-            command += ["--port", str(port)]
-        with child(command, url, "/health", ENGINE_START_SECONDS):
-            yield url
-
-
-@contextlib.contextmanager
-def _front_end(settings: OverheadSettings, engine_url: str) -> Iterator[tuple[str, int]]:
-    """Runs a fresh front end and yields its URL and process id."""
-    port = free_port()
-    command = [
-        part.replace("{worker_url}", engine_url).replace("{port}", str(port)) for part in settings.front_end_command
-    ]
-    url = f"http://127.0.0.1:{port}"
-    with child(command, url, "/ready", settings.front_end_start_seconds) as pid:
-        yield url, pid
-
-
-def _chat_sample(settings: OverheadSettings, url: str) -> Sample:
-    result = _load(settings, url, chat_request(url, model=MODEL, max_tokens=1))
+def _chat_sample(settings: OverheadSettings, contender: Contender) -> Sample:
+    result = _load(settings, contender, max_tokens=1, stream=False)
     return Sample(result.requests_per_second, result.errors)
 
 
-def _stream_sample(settings: OverheadSettings, url: str) -> Sample:
-    request = chat_request(url, model=MODEL, max_tokens=settings.stream_max_tokens, stream=True)
-    result = _load(settings, url, request)
+def _stream_sample(settings: OverheadSettings, contender: Contender) -> Sample:
+    result = _load(settings, contender, max_tokens=settings.stream_max_tokens, stream=True)
     return Sample(result.chunks_per_second, result.errors)
 
 
-def _load(settings: OverheadSettings, url: str, request: bytes) -> LoadResult:
+def _load(settings: OverheadSettings, contender: Contender, *, max_tokens: int, stream: bool) -> LoadResult:
+    url = contender.url
+    request = chat_request(url, model=MODEL, max_tokens=max_tokens, stream=stream, headers=contender.headers)
     return run_in_process(LoadSettings(url, request, settings.connections, settings.seconds))
 
 
-def _memory_growth(settings: OverheadSettings, url: str, pid: int) -> MemoryGrowth:
-    first, last = settings.memory_requests
-    request = chat_request(url, model=MODEL, max_tokens=1)
-    peaks: list[int] = []
-    errors = 0
-    for requests in (first, last - first):
-        result = run_in_process(LoadSettings(url, request, settings.connections, MEMORY_LOAD_SECONDS, requests))
-        errors += result.errors
-        peaks.append(peak_rss_bytes(pid))
-    return MemoryGrowth(first, peaks[0], last, peaks[1], errors)
+def _held(settings: OverheadSettings, say: Say) -> HeldComparison:
+    held = settings.held
+    say(f"{held.streams} streams held for {held.seconds:.0f} s, directly and then through the front end")
+    with engine(settings, decode_tokens_per_second=held.tokens_per_second) as direct:
+        without = _hold(settings, direct)
+        with wattline(settings, direct.url, tokens_per_second=held.tokens_per_second) as ours:
+            through = _hold(settings, ours)
+    with (
+        engine(settings, decode_tokens_per_second=_IDLE_TOKENS_PER_SECOND) as direct,
+        wattline(settings, direct.url, tokens_per_second=_IDLE_TOKENS_PER_SECOND) as ours,
+    ):
+        return HeldComparison(without, through, idle_streams(settings, ours))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the arguments, runs the benchmark and prints the result."""
-    defaults = OverheadSettings()
-    parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
-    parser.add_argument(
-        "--front-end-command",
-        type=shlex.split,
-        default=defaults.front_end_command,
-        help="with {worker_url} and {port} where they belong",
-    )
-    parser.add_argument("--engine-socket", choices=("tcp", "unix"), default=defaults.engine_socket)
-    parser.add_argument("--rounds", type=int, default=defaults.rounds)
-    parser.add_argument("--seconds", type=float, default=defaults.seconds)
-    parser.add_argument("--connections", type=int, default=defaults.connections)
-    parser.add_argument("--stream-max-tokens", type=int, default=defaults.stream_max_tokens)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    given = vars(parser.parse_args(arguments))
-    as_json = given.pop("json")
-    with ended_by_sigterm():
-        result = run(OverheadSettings(**given))
-    print(json.dumps(result.as_json(), indent=2) if as_json else overhead_table(result))
+def _hold(settings: OverheadSettings, contender: Contender) -> HeldStreams:
+    tokens = settings.held.max_tokens
+    request = chat_request(contender.url, model=MODEL, max_tokens=tokens, stream=True, headers=contender.headers)
+    return held_in_process(contender.url, request, settings.held)
 
 
-if __name__ == "__main__":
-    main()
+def _contest_json(contest: Contest) -> dict[str, Any]:
+    """The engine and the front end under the names they have in every benchmark, and everybody under their own."""
+    rates = {who: [sample.rate for sample in samples] for who, samples in contest.samples.items()}
+    return {
+        "name": contest.name,
+        "direct": rates[DIRECT],
+        "through": rates[WATTLINE],
+        "direct_median": contest.median(DIRECT),
+        "through_median": contest.median(WATTLINE),
+        "ratio": contest.ratio(WATTLINE, DIRECT),
+        "errors": sum(map(contest.errors, contest.samples)),
+        "contenders": contest.as_json(),
+        "ratios": {who: contest.ratio(WATTLINE, who) for who in contest.samples if who != WATTLINE},
+    }

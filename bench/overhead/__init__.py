@@ -1,0 +1,1 @@
+"""`wattline bench overhead`: what the front end costs, beside the same engine asked directly and beside its peers."""
