@@ -6,7 +6,7 @@ waiting for an answer: it reads on after every answer, however many requests are
 
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 # Twice what the most generous proxies pass on.
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -51,7 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def is_answering_earlier(self) -> bool:
         """Whether a refusal now would be written into, or be taken for, the answer to an earlier request."""
-        cycle = self.cycle
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares that there always is one
         return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)
 
     def _size_bytes(self) -> int:
