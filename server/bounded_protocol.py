@@ -51,7 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def is_answering_earlier(self) -> bool:
         """Whether a refusal now would be written into, or be taken for, the answer to an earlier request."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn declares
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares that there always is one
         return bool(self.pipeline) or (cycle is not None and cycle.response_started and not cycle.response_complete)
 
     def _size_bytes(self) -> int:

@@ -22,6 +22,7 @@ from server.latency_targets import describe_targets
 from server.served_models import ServedModel
 from server.settings import Settings
 from workers.errors import EngineStartError
+from workers.open_files import raise_open_files_limit
 from workers.supervisor import Supervisor, WorkerState
 
 logger = logging.getLogger("wattline.server")
@@ -72,6 +73,7 @@ async def run(settings: Settings, models: Sequence[ServedModel], listener: socke
         EngineStartError: an engine did not come up.
     """
     started_at = time.monotonic()
+    raise_open_files_limit()
     parts = compose(settings, models, _line_logger())
     server = _Server(
         uvicorn.Config(

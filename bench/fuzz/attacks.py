@@ -275,7 +275,7 @@ def _value(chance: random.Random, depth: int) -> Any:  # noqa: ANN401  # any JSO
 def _left_early(chance: random.Random, headers: tuple[str, ...]) -> Attack:
     """A proper request whose caller leaves before, within or after the answer."""
     whole = _post(_chat(chance, stream=chance.random() < 0.7, max_tokens=chance.choice([1, 50, 400])), headers)
-    end = chance.choice(("close", "reset", "half_close"))
+    end = chance.choice(_ENDS[1:])
     return Attack("left_early", (whole, b""), end, chance.choice([0.0, 0.01, 0.1]), is_whole=False)
 
 

@@ -16,6 +16,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase
 from schemathesis import Case, GenerationMode
+from schemathesis.core.result import Ok
 
 from bench.fuzz.verdict import fault_of_answer
 
@@ -62,7 +63,8 @@ def fuzz_openapi(
 ) -> OpenApiFuzz:
     """Sends exactly `count` requests, spread over all operations; those with nothing to vary get few."""
     schema = schemathesis.openapi.from_dict(description)
-    sources = [(found.ok(), mode) for found in schema.get_all_operations() for mode in _MODES]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    sources = [(operation, mode) for operation in operations for mode in _MODES]
     fuzz = OpenApiFuzz(seed)
     with requests.Session() as session:
         sender = _Sender(url, session, dict(headers or {}), fuzz)
@@ -95,7 +97,7 @@ class _Sender:
         """Send no more than that many of the next ones: hypothesis tries more where it takes some to be invalid."""
         self._left = most
 
-    def send(self, case: Case) -> None:
+    def send(self, case: Case[Any]) -> None:
         prepared = self._prepared(case) if self._left else None
         if prepared is None:
             return
@@ -107,7 +109,7 @@ class _Sender:
         if fault is not None and len(fuzz.faults) < _MOST_FAULTS:
             fuzz.faults.append(f"{fault}\n  {case.as_curl_command()[:2000]}")
 
-    def _prepared(self, case: Case) -> requests.PreparedRequest | None:
+    def _prepared(self, case: Case[Any]) -> requests.PreparedRequest | None:
         """The request as it goes over the wire, None where the client's library cannot send such a thing."""
         arguments = case.as_transport_kwargs(base_url=self._url)
         arguments["headers"] = {**dict(arguments.get("headers") or {}), **self._headers}
@@ -147,7 +149,7 @@ def _draw(strategy: Any, sender: _Sender, count: int, seed: str) -> None:  # noq
         suppress_health_check=list(HealthCheck),
     )
     @hypothesis.given(case=strategy)
-    def send(case: Case) -> None:
+    def send(case: Case[Any]) -> None:
         sender.send(case)
 
     sender.start_batch(count)

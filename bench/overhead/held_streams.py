@@ -20,6 +20,7 @@ from bench.children import PROJECT_FOLDER
 from bench.http_load import percentile
 from bench.overhead.settings import HeldStreamSettings
 from bench.overhead.stream_connection import StreamConnection
+from workers.open_files import raise_open_files_limit
 
 _GRACE_SECONDS: Final = 30.0  # beyond their own length, for streams that come late, before they are given up
 _PROCESS_SECONDS: Final = 30.0
@@ -161,6 +162,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     url = given.pop("url")
     request = sys.stdin.buffer.read()
+    raise_open_files_limit()
 
     async def hold() -> HeldStreams:
         return await StreamHolder(url, request, HeldStreamSettings(**given)).run()

@@ -10,6 +10,7 @@ from bench.http_load import LoadSettings, chat_request, run_in_process
 from bench.overhead.contenders import Contender
 from bench.overhead.held_streams import StreamHolder
 from bench.overhead.settings import MODEL, HeldStreamSettings, OverheadSettings
+from workers.open_files import raise_open_files_limit
 
 _LOAD_SECONDS: Final = 120.0  # the limit of one memory load, which normally ends by its requests
 _WARM_REQUESTS: Final = 500  # what is loaded and allocated with the first requests is no stream's
@@ -64,7 +65,8 @@ def memory_growth(settings: OverheadSettings, front_end: Contender) -> MemoryGro
 def idle_streams(settings: OverheadSettings, front_end: Contender) -> IdleStreams:
     """Opens the streams on an engine too slow for a second token meanwhile, and leaves them again."""
     _chats(front_end, settings.connections, _WARM_REQUESTS)
-    held = replace(settings.held, ramp_seconds=_OPEN_SECONDS)
+    held = replace(settings.held, ramp_seconds=min(settings.held.ramp_seconds, _OPEN_SECONDS))
+    raise_open_files_limit()
     before = rss_bytes(front_end.pid)
     begun, after = uvloop.run(_open(front_end, held))
     return IdleStreams(begun, before, after)

@@ -19,6 +19,8 @@ from bench.overhead.peers import PEERS, Peer, PeerUnavailableError, cache_folder
 from bench.overhead.settings import MODEL, OverheadSettings
 
 _IDLE_TOKENS_PER_SECOND: Final = 0.01  # the first token at once, the second long after the memory has been read
+_WARM_SECONDS: Final = 30.0  # at most
+_WARM_REQUESTS: Final = 64
 
 Say = Callable[[str], None]
 
@@ -88,6 +90,8 @@ def run(settings: OverheadSettings, say: Say) -> OverheadResult:
         with wattline(settings, direct.url) as ours, peers(chosen, direct.url) as others:
             switched_on = ours.switched_on
             contenders = (direct, ours, *others)
+            for one in contenders:
+                _warm_up(settings, one)
             say(f"tiny chats: {', '.join(one.name for one in contenders)}")
             chats = _contest("tiny chat requests/s", _chat_sample, settings, contenders)
             say("streams")
@@ -137,6 +141,13 @@ def _load(settings: OverheadSettings, contender: Contender, *, max_tokens: int, 
     url = contender.url
     request = chat_request(url, model=MODEL, max_tokens=max_tokens, stream=stream, headers=contender.headers)
     return run_in_process(LoadSettings(url, request, settings.connections, settings.seconds))
+
+
+def _warm_up(settings: OverheadSettings, contender: Contender) -> None:
+    """What a server loads and connects with its first answers is not measured; some take seconds for the first."""
+    for stream in (False, True):
+        request = chat_request(contender.url, model=MODEL, max_tokens=2, stream=stream, headers=contender.headers)
+        run_in_process(LoadSettings(contender.url, request, settings.connections, _WARM_SECONDS, _WARM_REQUESTS))
 
 
 def _held(settings: OverheadSettings, say: Say) -> HeldComparison:

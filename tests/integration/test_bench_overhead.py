@@ -12,6 +12,7 @@ from bench.overhead.settings import HeldStreamSettings, OverheadSettings
 from bench.overhead.study import run
 
 
+@pytest.mark.timeout(180)  # starts nine servers one after the other
 async def test_all_parts_of_a_short_benchmark_add_up() -> None:
     settings = OverheadSettings(
         rounds=1,

@@ -16,6 +16,7 @@ from workers.fake.engine import Engine
 from workers.fake.protocol import HttpConnection
 from workers.fake.routes import Routes
 from workers.fake.settings import FakeSettings
+from workers.open_files import raise_open_files_limit
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LISTEN_BACKLOG = 1024
@@ -32,6 +33,7 @@ class Listen:
 
 def run(settings: FakeSettings, listen: Listen) -> None:
     """Serves until SIGTERM or SIGINT. As with the real engine, nothing listens while it loads."""
+    raise_open_files_limit()
     uvloop.run(_serve(settings, listen))
 
 

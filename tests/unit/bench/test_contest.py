@@ -1,3 +1,5 @@
+from functools import partial
+
 from bench.comparison import Sample
 from bench.contest import hold_contest
 
@@ -10,7 +12,7 @@ def test_every_round_visits_all_and_begins_with_another() -> None:
         visited.append(who)
         return Sample(float(next(rates)), errors=1)
 
-    contest = hold_contest("x", {who: lambda who=who: measure(who) for who in ("a", "b", "c")}, rounds=4)
+    contest = hold_contest("x", {who: partial(measure, who) for who in ("a", "b", "c")}, rounds=4)
     assert visited == ["a", "b", "c", "b", "c", "a", "c", "a", "b", "a", "b", "c"]
     assert [sample.rate for sample in contest.samples["b"]] == [1, 3, 8, 10]
     assert contest.errors("b") == 4
