@@ -137,17 +137,20 @@ def prune(
 @ledger_app.command("speed")
 def speed(
     ledger: Annotated[str | None, typer.Option("--ledger", help="URL of an empty database to write to.")] = None,
+    synchronous: Annotated[str, typer.Option(help="normal or full, as ledger_synchronous.")] = "normal",
     seconds: Annotated[
         float, typer.Option(min=0.1, max=600, help="How long to write, for each number of writers.")
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a durable row costs here: from recording it until it is on disk. Writes invented rows, and deletes them."""
+    """What a durable row costs here, from recording it until it is committed. Writes invented rows, and deletes them."""
     if ledger is None:
         raise SettingError(
             "ledger: expected the URL of an empty database, on the disk or server that is to be measured"
         )
-    results = [asdict(result) for result in asyncio.run(_measure(ledger, seconds))]
+    _require("synchronous", synchronous, ("normal", "full"))
+    settings = LedgerSettings.model_validate({"ledger_url": ledger, "ledger_synchronous": synchronous})
+    results = [asdict(result) for result in asyncio.run(_measure(settings, seconds))]
     if as_json:
         typer.echo(json.dumps(results))
         return
@@ -157,8 +160,8 @@ def speed(
         typer.echo(f"{result['writers']:8} {result['rows_per_second']:10,.0f} {milliseconds}")
 
 
-async def _measure(url: str, seconds: float) -> list[Any]:
-    ledger = open_ledger(LedgerSettings(ledger_url=url))
+async def _measure(settings: LedgerSettings, seconds: float) -> list[Any]:
+    ledger = open_ledger(settings)
     try:
         if not isinstance(ledger, DatabaseLedger) or ledger.reader is None:
             raise SettingError("ledger = 'none': expected a database")
@@ -167,7 +170,7 @@ async def _measure(url: str, seconds: float) -> list[Any]:
         results = [await measure_speed(ledger, writers, seconds) for writers in WRITERS]
     finally:
         await ledger.close()
-    with _database(url, None) as engine, closing(DatabaseStore(engine)) as store:
+    with _database(settings.ledger_url, None) as engine, closing(DatabaseStore(engine)) as store:
         while store.prune(time.time() + SECONDS_PER_DAY, BATCH_ROWS):
             pass
     return results

@@ -21,7 +21,7 @@ from metering.errors import MeterSettingError
 from scheduler.policy import POLICIES
 from server.access.tenants import Tenants
 from server.errors import SettingError
-from server.ledger.settings import LedgerSettings, Outage, PendingRows, RetentionDays, WaitSeconds
+from server.ledger.settings import LedgerSettings, Outage, PendingRows, RetentionDays, Synchronous, WaitSeconds
 from server.model_settings import (
     Device,
     EngineArgs,
@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     tenants: Tenants = {}
     ledger_url: str | None = None
     ledger_retention_days: RetentionDays = None
+    ledger_synchronous: Synchronous = "normal"
     ledger_outage: Outage = "serve"
     ledger_wait_seconds: WaitSeconds = 2.0
     ledger_max_pending_rows: PendingRows = 100_000

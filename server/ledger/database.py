@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from server.ledger.address import create_private_file
 from server.ledger.errors import LedgerOpenError
 from server.ledger.schema import require_current_schema, upgrade_schema
+from server.ledger.settings import Synchronous
 
 # How long one process waits for another that is writing to the same SQLite file.
 _SQLITE_BUSY_SECONDS: Final = 5.0
@@ -23,14 +24,16 @@ _POSTGRESQL_PATIENCE: Final = {
 }
 
 
-def open_database(address: URL, *, upgrade: bool) -> Engine:
+def open_database(address: URL, *, upgrade: bool, synchronous: Synchronous = "normal") -> Engine:
     """The database, with the schema of this version: brought up to it, or just found to be there.
+
+    `synchronous` is SQLite's: with `full` a commit survives a power cut, with `normal` the end of the process.
 
     Raises:
         LedgerOpenError: it cannot be opened, or is of another version.
     """
     shown = address.render_as_string(hide_password=True)
-    engine = _engine(address)
+    engine = _engine(address, synchronous)
     try:
         _prepare_file(address, create=upgrade)
         (upgrade_schema if upgrade else require_current_schema)(engine)
@@ -59,15 +62,14 @@ def _prepare_file(address: URL, *, create: bool) -> None:
         raise LedgerOpenError("there is no ledger; `wattline serve` makes one")
 
 
-def _engine(address: URL) -> Engine:
+def _engine(address: URL, synchronous: Synchronous) -> Engine:
     if address.get_backend_name() == "sqlite":
         engine = create_engine(address, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
-        event.listen(engine, "connect", _tune_sqlite)
+
+        @event.listens_for(engine, "connect")
+        def tune(connection: Any, _: object) -> None:  # noqa: ANN401  # the driver's own connection
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+
         return engine
     arguments = {key: value for key, value in _POSTGRESQL_PATIENCE.items() if key not in address.query}
     return create_engine(address, connect_args=arguments, pool_pre_ping=True, pool_size=2)
-
-
-def _tune_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401  # the driver's own connection
-    # FULL syncs the log at each commit, so that a row survives a power cut too, not only the end of this process.
-    connection.execute("PRAGMA synchronous = FULL")

@@ -167,7 +167,7 @@ def open_ledger(
     address = ledger_address(settings.ledger_url or default_ledger_url(os.environ))
     if address is None:
         return NoLedger()
-    engine = open_database(address, upgrade=True)
+    engine = open_database(address, upgrade=True, synchronous=settings.ledger_synchronous)
     days = settings.ledger_retention_days
     retention = None if days is None else Retention(days, now, unix_now)
     return DatabaseLedger(
