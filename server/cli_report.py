@@ -143,7 +143,7 @@ def speed(
     ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a durable row costs here, from recording it until it is committed. Writes invented rows, and deletes them."""
+    """What a durable row costs here, until it is committed. Writes invented rows, and deletes them."""
     if ledger is None:
         raise SettingError(
             "ledger: expected the URL of an empty database, on the disk or server that is to be measured"
