@@ -17,9 +17,16 @@ _POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 
 
 def default_ledger_url(environ: Mapping[str, str]) -> str:
-    """A SQLite file in the user's state folder, by the XDG base directory specification."""
+    """A SQLite file in the user's state folder, by the XDG base directory specification.
+
+    Raises:
+        SettingError: there is no such folder, as for a user that the system does not know.
+    """
     state = environ.get("XDG_STATE_HOME")
-    folder = Path(state) if state and Path(state).is_absolute() else Path.home() / ".local" / "state"
+    try:
+        folder = Path(state) if state and Path(state).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:
+        raise SettingError(f"ledger_url is not set, and there is no home folder to keep it in: {_EXPECTED}") from None
     return f"sqlite:///{folder / 'wattline' / 'ledger.db'}"
 
 
