@@ -32,7 +32,7 @@ _OF_ANY_ROUTE: Final = ("401", "403", "405")
 _OPEN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
 _NO_KEY_NEEDED: Final[list[dict[str, list[str]]]] = []
 # Or none, where the server has no keys.
-_KEY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {}]
+_KEY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"x-api-key": []}, {}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,10 @@ _DESCRIPTION: Final = (
     "Whatever else the engines serve under /v1 is relayed as well. Streams end with their energy in a comment, "
     "`: energy {…}`, before `data: [DONE]`."
 )
-_SECURITY: Final = {"bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer sk-…`"}}
+_SECURITY: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer sk-…`"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As Anthropic's clients do."},
+}
 
 
 def _version() -> str:

@@ -1,5 +1,7 @@
 """The form is read as vLLM's own server reads it, whatever pieces it comes in."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +84,24 @@ def test_what_cannot_be_a_name_is_refused(value: bytes) -> None:
 )
 def test_what_is_broken_is_read_as_far_as_it_is_sound(body: bytes) -> None:
     assert read(body).text("model") in {None, "m"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--xYzZY\r\nA: b\r\n\r\n\r\n" * 1_000_000,
+        b"--xYzZY\r\n\r\n" + b"\r\n--xYzZY!" * 2_000_000,
+        b"--xYzZY\r\n\r\n\r\n--xYzZY" + b" " * 20_000_000,
+        b"\r\n--xYzZ" * 2_000_000,
+        b"--xYzZY\r\n" + b"A:b\r\n" * 4_000_000,
+    ],
+    ids=["parts", "near delimiters", "padding", "beginnings", "headers"],
+)
+def test_no_form_takes_long_to_read(body: bytes) -> None:
+    begun_at_seconds = time.process_time()
+    found = read(body)
+    assert not found.is_sound
+    assert time.process_time() - begun_at_seconds < 0.5
 
 
 @pytest.mark.parametrize(
