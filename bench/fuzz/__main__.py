@@ -16,6 +16,7 @@ from bench.overhead.settings import OverheadSettings
 
 _USAGE_ERROR: Final = 2
 _FAILURE: Final = 1
+_CONTEXT_TOKENS: Final = 512  # so that no answer is long, whatever a caller asks for
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
     settings = OverheadSettings(engine_socket="unix")
     with (
         ended_by_sigterm(),
-        engine(settings, decode_tokens_per_second=0) as behind,
+        engine(settings, max_model_len=_CONTEXT_TOKENS) as behind,
         wattline(settings, behind.url) as ours,
     ):
         target = Target(urlsplit(ours.url).port or 0, behind.url, ours.headers)

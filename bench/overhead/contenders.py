@@ -17,6 +17,7 @@ from bench.overhead.settings import MODEL, OverheadSettings
 DIRECT: Final = "direct"
 WATTLINE: Final = "wattline"
 _ENGINE_START_SECONDS: Final = 20.0
+_CONTEXT_TOKENS: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,16 @@ class Contender:
 
 @contextlib.contextmanager
 def engine(
-    settings: OverheadSettings, *, tokens_per_write: int = 1, decode_tokens_per_second: float = 0.0
+    settings: OverheadSettings,
+    *,
+    tokens_per_write: int = 1,
+    decode_tokens_per_second: float = 0.0,
+    max_model_len: int = _CONTEXT_TOKENS,
 ) -> Iterator[Contender]:
     """Runs the fake engine."""
     command = [sys.executable, "-m", "workers.fake", "--model", MODEL, "--die-with-parent"]
     command += ["--tokens-per-write", str(tokens_per_write)]
-    command += ["--decode-tokens-per-second", str(decode_tokens_per_second)]
+    command += ["--decode-tokens-per-second", str(decode_tokens_per_second), "--max-model-len", str(max_model_len)]
     with tempfile.TemporaryDirectory(prefix="wattline-") as folder:
         if settings.engine_socket == "unix":
             url = f"unix:{folder}/engine.sock"

@@ -59,7 +59,8 @@ def production(folder: Path, settings: OverheadSettings, tokens_per_second: floa
 
 
 def _scheduling(settings: OverheadSettings, tokens_per_second: float | None) -> list[str]:
-    lines = ['log_level = "warning"']
+    # Requests that may wait are not kept waiting: whoever fuzzes takes a long silence for a hang.
+    lines = ['log_level = "warning"', "flex_wait_seconds = 0"]
     if tokens_per_second is not None:
         lines.append(f"max_running_requests = {settings.held.streams + settings.connections}")
         # The engine is slow on purpose, and the scheduler not to take it for one that is overloaded.

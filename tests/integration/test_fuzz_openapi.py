@@ -14,7 +14,7 @@ _SEED = 1  # `python -m bench.fuzz openapi` takes others, and more requests
 async def test_requests_by_our_description_get_answers_in_its_terms(tmp_path: Path) -> None:
     async with (
         fake_engine(tmp_path, "--max-model-len", "512") as engine,
-        front_end(tmp_path, engine.url, max_body_bytes=1_000_000) as server,
+        front_end(tmp_path, engine.url, max_body_bytes=1_000_000, flex_wait_seconds=0) as server,
     ):
         description = await asyncio.to_thread(description_of, server.url, {})
         fuzz = await asyncio.to_thread(fuzz_openapi, server.url, description, _REQUESTS, _SEED)

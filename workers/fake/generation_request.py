@@ -8,6 +8,7 @@ from workers.fake.errors import RequestRefusedError
 from workers.fake.settings import FakeSettings
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's default for completions
+MAX_SEQUENCES = 128  # OpenAI's limit; vLLM has one too
 CHARACTERS_PER_TOKEN = 4  # the usual rule of thumb for English text
 
 Endpoint = Literal["chat", "completions"]
@@ -49,13 +50,18 @@ def parse_generation_request(
         raise RequestRefusedError(400, message, "context_length_exceeded", "messages")
     options = fields.get("stream_options")
     max_tokens = _integer(fields, "max_completion_tokens", None, 1)
+    max_tokens = max_tokens or _integer(fields, "max_tokens", DEFAULT_MAX_TOKENS, 1) or DEFAULT_MAX_TOKENS
+    sequences = _integer(fields, "n", 1, 1) or 1
+    if sequences > MAX_SEQUENCES:
+        raise RequestRefusedError(400, f"n must be at most {MAX_SEQUENCES}, not {sequences}", "invalid_value", "n")
     crash_after_tokens = fields.get("fake_crash_after_tokens")
     return GenerationRequest(
         endpoint=endpoint,
         request_id=request_id,
         prompt_tokens=prompt_tokens,
-        max_tokens=max_tokens or _integer(fields, "max_tokens", DEFAULT_MAX_TOKENS, 1) or DEFAULT_MAX_TOKENS,
-        sequences=_integer(fields, "n", 1, 1) or 1,
+        # As with vLLM the context is the end of every answer.
+        max_tokens=max(min(max_tokens, settings.max_model_len - prompt_tokens), 1),
+        sequences=sequences,
         stream=bool(fields.get("stream")),
         include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         crash_after_tokens=crash_after_tokens if isinstance(crash_after_tokens, int) else None,
