@@ -45,17 +45,23 @@ def address_of(listener: socket.socket, *, tls: bool) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def say_starting(console: Console, models: Sequence[ServedModel], listener: socket.socket, address: str) -> None:
-    """What is started, and who may reach it."""
-    host = listener.getsockname()[0]
-    if not ipaddress.ip_address(host).is_loopback:
-        console.warn(f"{host} can be reached from other machines, and there are no keys yet: anyone may send requests")
+def say_starting(console: Console, models: Sequence[ServedModel], address: str) -> None:
+    """What is started, or attached to."""
     attached = sum(len(model.worker_ids) for model in models if model.is_attached)
     if attached:
         console.say(f"attaching to {attached} running server(s), listening on {address}")
     for model in models:
         if not model.is_attached:
             console.say(f"starting {len(model.worker_ids)} vLLM engine(s) on {model.device} with {model.names[0]}")
+
+
+def say_who_may_ask(console: Console, parts: ServerParts, listener: socket.socket) -> None:
+    """Whether callers need a key, and what it means where they do not."""
+    host = listener.getsockname()[0]
+    if parts.gate.has_keys:
+        console.say("callers need a key (wattline keys list)")
+    elif not ipaddress.ip_address(host).is_loopback:
+        console.warn(f"{host} can be reached from other machines, and there are no keys: anyone may send requests")
 
 
 def say_summary(console: Console, parts: ServerParts, seconds: float) -> None:
