@@ -96,7 +96,7 @@ class Settings(OperationsSettings):
     engine_args: EngineArgs = ()
     models: Annotated[tuple[ModelSettings, ...], NoDecode] = ()
     insecure: bool = False
-    tenants: Tenants = {}
+    tenants: Tenants = Field(default_factory=dict)
     ledger_url: str | None = None
     ledger_retention_days: RetentionDays = None
     ledger_outage: Outage = "serve"
