@@ -3,7 +3,6 @@
 import asyncio
 import importlib.util
 import json
-import logging
 import math
 import os
 import sys
@@ -30,9 +29,12 @@ from metering.report import (
 from scheduler.policy import POLICIES
 from server.cli_keys import keys_app
 from server.cli_report import add_report_commands
+from server.console import Console
 from server.engines import detect_device
 from server.errors import ModelFetchError, SettingError, StartError, WattlineError
+from server.logs import configure_logging
 from server.model_store import default_cache_dir, fetch_smollm2, resolve_model
+from server.preparation import prepare
 from server.running import explain_start_failure, listen, run
 from server.served_models import find_models
 from server.settings import DEFAULT_POLICY, Settings, load_settings, unknown_variables
@@ -85,6 +87,12 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
         bool | None, typer.Option("--insecure", help="Listen beyond this machine without any key.")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json [text].")] = None,
+    ssl_certfile: Annotated[str | None, typer.Option(help="Serve HTTPS with this certificate chain, PEM.")] = None,
+    ssl_keyfile: Annotated[str | None, typer.Option(help="Its private key, if in a file of its own.")] = None,
+    ssl_ca_certs: Annotated[str | None, typer.Option(help="Ask callers for certificates of these authorities.")] = None,
+    ssl_client_auth: Annotated[str | None, typer.Option(help="none, optional or required.")] = None,
+    drain_seconds: Annotated[str | None, typer.Option(help="What requests in flight get at the end [8].")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
 ) -> None:
     """Start the server. Arguments after -- go to vLLM. Every setting can also be given as WATTLINE_NAME."""
@@ -105,23 +113,28 @@ def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signatu
         "ledger_url": ledger_url,
         "insecure": insecure,
         "log_level": log_level,
+        "log_format": log_format,
+        "ssl_certfile": ssl_certfile,
+        "ssl_keyfile": ssl_keyfile,
+        "ssl_ca_certs": ssl_ca_certs,
+        "ssl_client_auth": ssl_client_auth,
+        "drain_seconds": drain_seconds,
         "engine_args": tuple(engine_args) or None,
     }
     settings = load_settings(overrides, config)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none
+    configure_logging(settings.log_level, settings.log_format, access_log=settings.access_log)
+    console = Console(settings.log_format)
     for name in unknown_variables(os.environ):
-        _progress(f"WARNING: the variable {name} sets nothing; see wattline serve --help")
+        console.warn(f"the variable {name} sets nothing; see wattline serve --help")
     if settings.worker_urls and (model is not None or workers is not None or engine_args):
         raise SettingError("worker_url: MODEL, --workers and vLLM arguments are for engines started here, not attached")
     _check_meter(settings)
-    listener = listen(settings)
+    prepared = prepare(settings, listen)
     cache_dir = default_cache_dir(os.environ)
-    models = find_models(settings, lambda name: resolve_model(name, cache_dir, _progress), detect_device)
+    models = find_models(settings, lambda name: resolve_model(name, cache_dir, console.say), detect_device)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, models, listener))
+        with closing(prepared.tracing), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings, models, prepared, lambda: load_settings(overrides, config)))
     except EngineStartError as error:
         _exit(explain_start_failure(error), _FAILURE)
 

@@ -28,12 +28,14 @@ from server.ledger_of_aborts import LedgerOfAborts
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
 from server.proxy import Proxy
+from server.reload import ReloadHook
 from server.request_books import RequestBooks
 from server.roster import Roster
 from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
+from server.tenant_reload import TenantReload
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor
@@ -56,6 +58,9 @@ class ServerParts:
     keys: KeyWatch | None
     ledger: DatabaseLedger | NoLedger
     books: RequestBooks
+    # Called on SIGHUP with the settings as they are then; `reloadable` names the settings that they take up.
+    reload_hooks: tuple[ReloadHook, ...] = ()
+    reloadable: frozenset[str] = frozenset()
 
 
 def compose(
@@ -92,7 +97,19 @@ def compose(
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
     app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger))
     return ServerParts(
-        app, driver, proxy, roster, metrics, tuple(supervisors.values()), targets, gate, keys, ledger, books
+        app,
+        driver,
+        proxy,
+        roster,
+        metrics,
+        tuple(supervisors.values()),
+        targets,
+        gate,
+        keys,
+        ledger,
+        books,
+        reload_hooks=(TenantReload(gate, settings),),
+        reloadable=frozenset({"tenants"}),
     )
 
 

@@ -3,22 +3,26 @@
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import signal
 import socket
-import sys
+import ssl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import uvicorn
 
 from server.api_error import ApiError
 from server.composition import ServerParts, compose
-from server.corked_protocol import CorkedHttpProtocol
+from server.connection_limits import ConnectionLimits
+from server.console import Console, address_of, say_starting, say_summary, say_who_may_ask
+from server.corked_protocol import protocol_with
 from server.errors import StartError
+from server.hangup import Hangup
 from server.latency_targets import describe_targets
+from server.preparation import Prepared
+from server.reload import Reloader, ReloadHook
 from server.served_models import ServedModel
 from server.settings import Settings
 from workers.errors import EngineStartError
@@ -27,11 +31,11 @@ from workers.supervisor import Supervisor, WorkerState
 
 logger = logging.getLogger("wattline.server")
 
-# Together under the 15 seconds in which Ctrl-C must have ended everything.
-_DRAIN_SECONDS: Final = 8.0
+# With the 8 seconds of drain_seconds under the 15 in which Ctrl-C must have ended everything.
 _INTERRUPT_SECONDS: Final = 1.0
 _LAST_STEP_SECONDS: Final = 0.3
 _STOP_SECONDS: Final = 4.0
+_STDERR: Final = 2
 # Allocations between two looks for cyclic garbage; a request makes hundreds of objects and hardly a cycle.
 _GARBAGE_THRESHOLD: Final = 20_000
 _HEARTBEAT_SECONDS: Final = 10.0
@@ -66,8 +70,10 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-async def run(settings: Settings, models: Sequence[ServedModel], listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM.
+async def run(
+    settings: Settings, models: Sequence[ServedModel], prepared: Prepared, read_again: Callable[[], Settings]
+) -> None:
+    """Serve until SIGINT or SIGTERM. On SIGHUP the settings are read again, and what can be is taken up.
 
     Raises:
         EngineStartError: an engine did not come up.
@@ -75,48 +81,74 @@ async def run(settings: Settings, models: Sequence[ServedModel], listener: socke
     started_at = time.monotonic()
     raise_open_files_limit()
     parts = compose(settings, models, _line_logger())
-    server = _Server(
-        uvicorn.Config(
-            parts.app,
-            http=CorkedHttpProtocol,
-            ws="none",
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
-        )
-    )
+    server = _http_server(settings, parts, prepared)
+    console = Console(settings.log_format)
+    address = address_of(prepared.listener, tls=prepared.tls is not None)
     stopping, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
         (hurry if stopping.is_set() else stopping).set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    _say_starting(models, listener)
-    _say_who_may_ask(parts, listener)
-    _say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
+        loop.add_signal_handler(number, on_signal)
+    hooks = (*parts.reload_hooks, *_own_hooks(prepared, server))
+    reloader = Reloader(settings, read_again, hooks, parts.reloadable)
+    loop.add_signal_handler(signal.SIGHUP, Hangup(_STDERR, reloader.reload, on_signal))
+    say_starting(console, models, address)
+    say_who_may_ask(console, parts, prepared.listener)
+    console.say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
     # What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
+    serving = asyncio.create_task(server.serve(sockets=[prepared.listener]), name="http server")
     tasks = [
         asyncio.create_task(supervisor.run(), name=f"supervise {supervisor.engine.worker_id}")
         for supervisor in parts.supervisors
     ]
     tasks.append(asyncio.create_task(parts.roster.poll(parts.driver.tell), name="poll workers"))
-    tasks.append(asyncio.create_task(_say_progress(parts.supervisors, listener, started_at), name="progress"))
+    if prepared.carbon is not None and prepared.carbon.run is not None:
+        tasks.append(asyncio.create_task(prepared.carbon.run(), name="grid carbon"))
+    tasks.append(asyncio.create_task(_say_progress(console, parts.supervisors, address, started_at), name="progress"))
     try:
         await _until_stopped(stopping, tasks)
     finally:
         if stopping.is_set():
-            await _drain(parts, hurry)
+            console.say("stopping: finishing the requests in flight (Ctrl-C again does not wait)")
+            await _drain(parts, hurry, settings.drain_seconds)
         await _stop(parts, server, serving, tasks)
         if stopping.is_set():
-            _say_summary(parts, time.monotonic() - started_at)
+            say_summary(console, parts, time.monotonic() - started_at)
+
+
+def _http_server(settings: Settings, parts: ServerParts, prepared: Prepared) -> _Server:
+    config = uvicorn.Config(
+        parts.app,
+        http=protocol_with(ConnectionLimits(settings.head_timeout_seconds, settings.body_stall_seconds)),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=1,
+        **(prepared.tls.uvicorn_options() if prepared.tls is not None else {}),
+    )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return _Server(config)
+
+
+def _own_hooks(prepared: Prepared, server: _Server) -> Iterator[ReloadHook]:
+    """What is read again whatever the file says: it lies in files of its own."""
+    tls, context, carbon = prepared.tls, server.config.ssl, prepared.carbon
+    if tls is not None and context is not None:
+        yield lambda _: tls.reload(context)
+    if carbon is not None and (reload := carbon.reload) is not None:
+        yield lambda _: reload()
 
 
 async def _until_stopped(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
@@ -132,12 +164,11 @@ async def _until_stopped(stopping: asyncio.Event, tasks: list[asyncio.Task[None]
         signalled.cancel()
 
 
-async def _drain(parts: ServerParts, hurry: asyncio.Event) -> None:
+async def _drain(parts: ServerParts, hurry: asyncio.Event, drain_seconds: float) -> None:
     """Refuse new requests and give those in flight some seconds; a second signal cuts the wait short."""
-    _say("stopping: finishing the requests in flight (Ctrl-C again does not wait)")
     parts.driver.start_drain()
     waits = [asyncio.create_task(parts.driver.drained()), asyncio.create_task(hurry.wait())]
-    await asyncio.wait(waits, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(waits, timeout=drain_seconds, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
     parts.proxy.interrupt(ApiError(503, "the server is stopping", "draining", headers={"Retry-After": "10"}))
@@ -166,69 +197,16 @@ async def _stop(
     await parts.ledger.close()
 
 
-# -- what the terminal shows -------------------------------------------------------------------------------------
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # whoever read our output may be gone; the callers are not
-        sys.stderr.write(f"wattline: {text}\n")
-        sys.stderr.flush()
-
-
-def _say_starting(models: Sequence[ServedModel], listener: socket.socket) -> None:
-    attached = sum(len(model.worker_ids) for model in models if model.is_attached)
-    if attached:
-        _say(f"attaching to {attached} running server(s), listening on {_address(listener)}")
-    for model in models:
-        if not model.is_attached:
-            _say(f"starting {len(model.worker_ids)} vLLM engine(s) on {model.device} with {model.names[0]}")
-
-
-def _say_who_may_ask(parts: ServerParts, listener: socket.socket) -> None:
-    host = listener.getsockname()[0]
-    if parts.gate.has_keys:
-        _say("callers need a key (wattline keys list)")
-    elif not ipaddress.ip_address(host).is_loopback:
-        _say(f"WARNING: {host} can be reached from other machines, and there are no keys: anyone may send requests")
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _say_progress(supervisors: tuple[Supervisor, ...], listener: socket.socket, started_at: float) -> None:
+async def _say_progress(console: Console, supervisors: tuple[Supervisor, ...], address: str, started_at: float) -> None:
     """Say every few seconds what is still being waited for, and how to begin once a worker is ready."""
-    address = _address(listener)
     next_heartbeat = started_at + _HEARTBEAT_SECONDS
     while not any(supervisor.state is WorkerState.READY for supervisor in supervisors):
         await asyncio.sleep(0.1)
         if time.monotonic() >= next_heartbeat:
             next_heartbeat += _HEARTBEAT_SECONDS
             waiting = ", ".join(s.engine.worker_id for s in supervisors if s.state is not WorkerState.READY)
-            _say(f"  loading {waiting}: {time.monotonic() - started_at:.0f} s")
-    _say(f"ready after {time.monotonic() - started_at:.1f} s on {address}  (Ctrl-C stops)")
-
-
-def _say_summary(parts: ServerParts, seconds: float) -> None:
-    requests = tokens = 0.0
-    for family in parts.metrics.registry.collect():
-        for sample in family.samples:
-            if sample.name == "wattline_requests_total":
-                requests += sample.value
-            elif sample.name == "wattline_tokens_total" and sample.labels["kind"] == "output":
-                tokens += sample.value
-    microjoules: dict[str, int] = {}
-    for member in parts.roster.members():
-        for (_, account), energy in member.energy.totals():
-            microjoules[account] = microjoules.get(account, 0) + energy
-    used = (microjoules.get("prefill", 0) + microjoules.get("decode", 0)) / 1e6
-    rest = ", ".join(f"{name} {microjoules.get(name, 0) / 1e6:.1f} J" for name in ("idle", "loading", "unattributed"))
-    per_token = f" ({used / tokens:.3f} J per output token)" if tokens else ""
-    _say(
-        f"stopped after {seconds:.0f} s: {requests:.0f} requests, {tokens:.0f} output tokens, "
-        f"requests {used:.1f} J{per_token}, {rest}"
-    )
+            console.say(f"  loading {waiting}: {time.monotonic() - started_at:.0f} s")
+    console.say(f"ready after {time.monotonic() - started_at:.1f} s on {address}  (Ctrl-C stops)")
 
 
 def _line_logger() -> "EngineLines":

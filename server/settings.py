@@ -20,6 +20,7 @@ from metering.choice import check_meter_setting
 from metering.errors import MeterSettingError
 from scheduler.policy import POLICIES
 from server.access.tenants import Tenants
+from server.carbon.settings import CarbonSettings
 from server.errors import SettingError
 from server.ledger.settings import LedgerSettings, Outage, PendingRows, RetentionDays, Synchronous, WaitSeconds
 from server.model_settings import (
@@ -33,6 +34,7 @@ from server.model_settings import (
     WorkerUrls,
     check_each_once,
 )
+from server.operations_settings import OperationsSettings
 
 # Read by other parts: the model store, the meter, the front end's own workers.
 _OTHER_VARIABLES: Final = frozenset(
@@ -60,7 +62,7 @@ _OF_ONE_MODEL: Final = (
 )
 
 
-class Settings(BaseSettings):
+class Settings(OperationsSettings):
     """What an operator may choose. Seconds, watts, bytes and counts as the names say.
 
     One model is described by settings of this class, several by `models`; `all_models` is either. Latency targets that
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
     before it is taken to hang.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WATTLINE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="WATTLINE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     model: str = DEFAULT_MODEL
     host: str = Field(default="127.0.0.1", min_length=1)
@@ -94,13 +96,14 @@ class Settings(BaseSettings):
     engine_args: EngineArgs = ()
     models: Annotated[tuple[ModelSettings, ...], NoDecode] = ()
     insecure: bool = False
-    tenants: Tenants = {}
+    tenants: Tenants = Field(default_factory=dict)
     ledger_url: str | None = None
     ledger_retention_days: RetentionDays = None
     ledger_synchronous: Synchronous = "normal"
     ledger_outage: Outage = "serve"
     ledger_wait_seconds: WaitSeconds = 2.0
     ledger_max_pending_rows: PendingRows = 100_000
+    carbon: CarbonSettings = CarbonSettings()
 
     @field_validator("policy")
     @classmethod
@@ -182,7 +185,7 @@ def _spelt_in_the_singular(environ: Mapping[str, str]) -> dict[str, Any]:
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """`WATTLINE_…` variables that set nothing: most likely misspelt."""
     known = {f"WATTLINE_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
-    return sorted(name for name in environ if name.startswith("WATTLINE_") and name not in known)
+    return sorted(name for name in environ if name.startswith("WATTLINE_") and name.partition("__")[0] not in known)
 
 
 def _with_file(config_file: Path | None) -> type[Settings]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from workers.guardian import die_with_parent
 DEADLINE_SECONDS = 20.0
 # The server promises to be gone 15 seconds after it was told to stop.
 END_SECONDS = 15.0
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on (https?://[^\s\"]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,16 @@ async def fake_engine(folder: Path, *arguments: str) -> AsyncIterator[EngineProc
 
 @contextlib.asynccontextmanager
 async def front_end(
-    folder: Path, *worker_urls: str, wait_ready: bool = True, **settings: object
+    folder: Path,
+    *worker_urls: str,
+    wait_ready: bool = True,
+    tls: ssl.SSLContext | None = None,
+    **settings: object,
 ) -> AsyncIterator[FrontEnd]:
-    """`settings` become `WATTLINE_…` variables. It must stop when told to, and never have printed a traceback."""
+    """`settings` become `WATTLINE_…` variables; `tls` is how the test trusts it, and what it shows of itself.
+
+    It must stop when told to, and never have printed a traceback.
+    """
     own = Path(tempfile.mkdtemp(dir=folder))
     log = own / "front-end.log"
     settings.setdefault("ledger_url", f"sqlite:///{own / 'ledger.db'}")
@@ -90,7 +98,7 @@ async def front_end(
         assert match is not None
         running = FrontEnd(match[1], process, log)
         if wait_ready:
-            await eventually(lambda: is_ready(running, len(worker_urls)))
+            await eventually(lambda: is_ready(running, len(worker_urls), tls))
         yield running
         process.send_signal(signal.SIGTERM)
         assert await ended(process, END_SECONDS) == 0, running.output()
@@ -150,7 +158,7 @@ async def has_begun(running: FrontEnd) -> bool:
     return "\n" in running.output() and _LISTENING.search(running.output()) is not None
 
 
-async def is_ready(running: FrontEnd, workers: int) -> bool:
-    async with aiohttp.ClientSession() as client, client.get(f"{running.url}/ready") as response:
+async def is_ready(running: FrontEnd, workers: int, tls: ssl.SSLContext | None = None) -> bool:
+    async with aiohttp.ClientSession() as client, client.get(f"{running.url}/ready", ssl=tls or True) as response:
         states = [worker["state"] for worker in json.loads(await response.read())["workers"]]
         return response.status == 200 and states == ["ready"] * workers

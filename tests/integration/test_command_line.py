@@ -67,6 +67,8 @@ def test_an_address_that_is_not_ours(host: str) -> None:
         (("--power-cap-watts", "-1"), "power_cap_watts = '-1': input should be greater than 0"),
         (("--min-workers", "2"), "min_workers = '2': input should be at most the number of workers, which is 1"),
         (("--worker-url", "localhost"), "worker_urls = "),
+        (("--log-format", "xml"), "log_format = 'xml': input should be 'text' or 'json'"),
+        (("--ssl-certfile", "/no/such.pem"), "ssl_certfile = '/no/such.pem': No such file or directory"),
         (("--no-such-option",), "No such option: --no-such-option"),
         (("--port",), "Option '--port' requires an argument"),
         (("one", "two"), "Got unexpected extra argument"),
