@@ -18,6 +18,7 @@ from server.access.key_watch import KeyWatch
 from server.access.listening import check_listening
 from server.access_metrics import GateCollector, LedgerCollector
 from server.app import AppParts, create_app
+from server.carbon.account import CarbonAccount
 from server.command_sink import CommandSink
 from server.context_limit import ContextLimits
 from server.decision_log import DecisionLog
@@ -36,6 +37,7 @@ from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
 from server.tenant_reload import TenantReload
+from server.tracing import Tracing
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor
@@ -64,7 +66,11 @@ class ServerParts:
 
 
 def compose(
-    settings: Settings, models: Sequence[ServedModel], on_engine_line: Callable[[str, str], None]
+    settings: Settings,
+    models: Sequence[ServedModel],
+    on_engine_line: Callable[[str, str], None],
+    carbon: CarbonAccount | None,
+    tracing: Tracing,
 ) -> ServerParts:
     """Put a server together. Opens the ledger and reads the keys, but starts no engine.
 
@@ -79,7 +85,7 @@ def compose(
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
     metrics = ServerMetrics()
-    books = RequestBooks(ledger, metrics)
+    books = RequestBooks(ledger, metrics, carbon)
     metrics.registry.register(GateCollector(gate))
     metrics.registry.register(LedgerCollector(ledger))
     aborts = LedgerOfAborts(books.charge)
@@ -90,8 +96,8 @@ def compose(
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
     names = ModelNames(models, roster)
-    serving = Serving(driver, roster, aborts, books)
-    proxy = Proxy(serving, metrics, context_limits, gate, names, settings.max_body_bytes)
+    serving = Serving(driver, roster, aborts, books, tracing)
+    proxy = Proxy(serving, context_limits, gate, names, settings.max_body_bytes)
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)

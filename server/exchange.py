@@ -22,6 +22,7 @@ from server.exchange_record import ExchangeRecord
 from server.rejections import api_error
 from server.relay import Relay, unmetered_block
 from server.serving import Serving
+from server.tracing import RequestSpan
 from workers.errors import EngineUnreachableError
 
 logger = logging.getLogger("wattline.server")
@@ -45,6 +46,7 @@ class Exchange:
     def __init__(
         self,
         serving: Serving,
+        span: RequestSpan,
         record: ExchangeRecord,
         started_at_seconds: float,
         headers: Headers,
@@ -56,6 +58,7 @@ class Exchange:
         self._roster = serving.roster
         self._aborts = serving.aborts
         self._serving = serving
+        self._span = span
         self._record = record
         self._started_at_seconds = started_at_seconds
         self._headers = headers
@@ -196,7 +199,7 @@ class Exchange:
             message = f"{CAP_FIELD}: no cap can be kept, for worker {worker_id} does not measure energy"
             raise ApiError(400, message, "energy_cap_unavailable", CAP_FIELD)
         try:
-            headers = engine_headers(scope["headers"], request_id)
+            headers = self._span.engine_headers(engine_headers(scope["headers"], request_id))
             response = await client.send(scope["method"], engine_target(scope), headers, body)
             kind = header(response.raw_headers, b"content-type") or b""
             is_stream = kind.startswith(b"text/event-stream")

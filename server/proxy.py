@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from metering.energy_cap import CAP_FIELD, EnergyCapError, parse_energy_cap
@@ -28,7 +29,8 @@ from server.engine_routes import MODEL_ROUTES, check_method, find_route, is_engi
 from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
 from server.generation_request import GenerationRequest, parse_form_request, parse_generation_request
-from server.metrics import ServerMetrics
+from server.ledger.row import new_row_id
+from server.logs import bind_request_id
 from server.model_names import ModelNames
 from server.pass_through import pass_through
 from server.service_tier import with_tier_asked
@@ -46,7 +48,6 @@ class Proxy:
     def __init__(
         self,
         serving: Serving,
-        metrics: ServerMetrics,
         limits: ContextLimits,
         gate: Gate,
         names: ModelNames,
@@ -54,7 +55,6 @@ class Proxy:
     ) -> None:
         self._serving = serving
         self._roster = serving.roster
-        self._metrics = metrics
         self._aborts = serving.aborts
         self._books = serving.books
         self._limits = limits
@@ -68,6 +68,7 @@ class Proxy:
         request_id = (
             given.decode("ascii") if given is not None and _VALID_REQUEST_ID.match(given) else secrets.token_hex(16)
         )
+        bind_request_id(request_id)
         try:
             await self._serve(scope, receive, send, request_id)
         except ApiError as error:
@@ -117,7 +118,7 @@ class Proxy:
             tenant=caller.tenant.name,
             model=model,
             tier=admission.tier,
-            row_id=secrets.token_hex(16),
+            row_id=new_row_id(arrived_unix_seconds),
             key_id=caller.key_id,
             arrived_unix_seconds=arrived_unix_seconds,
             is_stream=request.stream,
@@ -127,7 +128,8 @@ class Proxy:
         unique_id = request_id
         if request_id in self._exchanges or self._aborts.knows(request_id):
             unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
-        exchange = Exchange(self._serving, record, started, admission.headers(), is_capped=cap is not None)
+        span = self._serving.tracing.begin(scope["headers"], record)
+        exchange = Exchange(self._serving, span, record, started, admission.headers(), is_capped=cap is not None)
         self._exchanges[unique_id] = exchange, record
         watch = DisconnectWatch(receive)
         try:
@@ -152,7 +154,7 @@ class Proxy:
             if exchange.has_failed:
                 record.outcome = "failed"
             if record.energy_joules is None:
-                self._aborts.expect(exchange.engine_id or unique_id, record)
+                self._expect_charge(record, exchange.engine_id or unique_id)
             if not watch.is_gone:
                 raise
         except ApiError as error:
@@ -165,9 +167,15 @@ class Proxy:
             watch.close()
             del self._exchanges[unique_id]
             self._end(record, started)
-            self._books.settle(record)
-            self._books.keep_later(record)
-            self._metrics.count(record)
+            self._books.close(record)
+            span.end(record)
+
+    def _expect_charge(self, record: ExchangeRecord, engine_id: str) -> None:
+        """What it used is told later by the worker, which says by what it measures in advance."""
+        self._aborts.expect(engine_id, record)
+        if record.worker_id is not None:
+            source, is_measured = self._roster.meter_of(record.worker_id)
+            record.cost = replace(record.cost, source=source, is_measured=is_measured)
 
     def _end(self, record: ExchangeRecord, started_at_seconds: float) -> None:
         record.total_seconds = time.monotonic() - started_at_seconds

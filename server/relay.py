@@ -181,7 +181,7 @@ class Relay:
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
 
     def _end(self, status: int) -> None:
-        self._record.status = status
+        self._record.status, self._record.total_seconds = status, self._elapsed_seconds()
         self._record.outcome = "completed" if status < 400 else "refused" if status < 500 else "failed"
 
     async def _keep(self) -> None:

@@ -7,9 +7,11 @@ from typing import Final
 
 from metering.counter import MICROJOULES_PER_JOULE
 from server.api_error import ApiError
+from server.carbon.account import CarbonAccount
 from server.exchange_record import ExchangeRecord
 from server.ledger.errors import LedgerUnavailableError
 from server.ledger.ledger import Ledger
+from server.logs import log_exchange
 from server.metrics import ServerMetrics
 
 logger = logging.getLogger("wattline.server")
@@ -23,9 +25,10 @@ class RequestBooks:
     Nothing here may fail a request: a ledger that cannot write has its own way to say so.
     """
 
-    def __init__(self, ledger: Ledger, metrics: ServerMetrics) -> None:
+    def __init__(self, ledger: Ledger, metrics: ServerMetrics, carbon: CarbonAccount | None = None) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        self._carbon = carbon
         self._keeping: set[asyncio.Task[None]] = set()
 
     def told_beside(self, record: ExchangeRecord) -> bytes:
@@ -33,6 +36,11 @@ class RequestBooks:
         fields: dict[str, object] = {}
         if record.queue_seconds is not None:
             fields["queue_seconds"] = round(record.queue_seconds, _MICROSECONDS)
+        if self._carbon is not None:
+            carbon = self._carbon.of(record.energy_joules, record.arrived_unix_seconds + record.total_seconds)
+            record.carbon_g_co2eq, record.carbon_source = carbon.grams_co2eq, carbon.source
+            record.grid_carbon_intensity_gco2perkwhr = carbon.gco2_per_kwh
+            fields |= carbon.to_block()
         return json.dumps(fields, separators=(",", ":"))[1:-1].encode()
 
     async def keep(self, record: ExchangeRecord) -> None:
@@ -51,6 +59,13 @@ class RequestBooks:
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
 
+    def close(self, record: ExchangeRecord) -> None:
+        """It is over, in whatever way: settle it, count it, and tell the access log."""
+        self._settle(record)
+        self.keep_later(record)
+        self._metrics.count(record)
+        log_exchange(record)
+
     def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """A worker tells what a request used whose answer its caller never saw the end of."""
         self._metrics.charge(record, energy_joules)
@@ -59,7 +74,7 @@ class RequestBooks:
         if record.admission is not None:
             record.admission.charge(microjoules)
 
-    def settle(self, record: ExchangeRecord) -> None:
+    def _settle(self, record: ExchangeRecord) -> None:
         """Book the request to its tenant's limits and budgets, and give its place back. Only the first call counts."""
         if record.admission is None:
             return

@@ -120,6 +120,11 @@ class Roster:
         """Whether the worker writes energy blocks itself."""
         return self._members[worker_id].metered
 
+    def meter_of(self, worker_id: str) -> tuple[str | None, bool]:
+        """What the worker last said it measures by, and whether that reads hardware."""
+        energy = self._members[worker_id].energy
+        return energy.source, energy.measured
+
     def engine_ready(self, worker_id: str, ready: EngineReady) -> None:
         """A worker has come up, for the first time or again: its address may be new."""
         member = self._members[worker_id]

@@ -80,7 +80,8 @@ async def run(
     """
     started_at = time.monotonic()
     raise_open_files_limit()
-    parts = compose(settings, models, _line_logger())
+    carbon = prepared.carbon.account if prepared.carbon is not None else None
+    parts = compose(settings, models, _line_logger(), carbon, prepared.tracing)
     server = _http_server(settings, parts, prepared)
     console = Console(settings.log_format)
     address = address_of(prepared.listener, tls=prepared.tls is not None)

@@ -6,6 +6,7 @@ from scheduler.driver import SchedulerDriver
 from server.ledger_of_aborts import LedgerOfAborts
 from server.request_books import RequestBooks
 from server.roster import Roster
+from server.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Serving:
     roster: Roster
     aborts: LedgerOfAborts
     books: RequestBooks
+    tracing: Tracing

@@ -16,6 +16,7 @@ from server.composition import ServerParts, compose
 from server.roster import Member
 from server.running import listen
 from server.settings import Settings
+from server.tracing import NoTracing
 from tests.integration.process_session import processes_of
 from tests.integration.processes import DEADLINE_SECONDS, eventually
 from workers.child_engine import ChildEngine
@@ -60,8 +61,8 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """Serve over `engines`; yields once all are ready."""
     # What is served from is put together here, engine by engine.
-    settings = Settings(port=0, policy="round-robin")
-    parts = compose(settings, (), lambda _worker_id, _line: None)
+    settings = Settings(port=0, policy="round-robin", ledger_url="none")
+    parts = compose(settings, (), lambda _worker_id, _line: None, None, NoTracing())
     told: list[Told] = []
     supervisors = [_supervise(parts, engine, told) for engine in engines]
     for member in parts.roster.members():

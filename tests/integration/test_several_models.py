@@ -39,7 +39,7 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def several(folder: Path, *tables: dict[str, Any], **settings: object) -> AsyncIterator[FrontEnd]:
+async def several(folder: Path, *tables: dict[str, Any], **settings: Any) -> AsyncIterator[FrontEnd]:
     async with front_end(folder, wait_ready=False, models=json.dumps(tables), **settings) as running:
         yield running
 

@@ -17,6 +17,7 @@ from server.metrics import ServerMetrics
 from server.request_books import RequestBooks
 from server.roster import Roster
 from server.serving import Serving
+from server.tracing import NoTracing
 
 
 def exchange() -> Exchange:
@@ -26,8 +27,9 @@ def exchange() -> Exchange:
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
         RequestBooks(NoLedger(), ServerMetrics()),
+        NoTracing(),
     )
-    return Exchange(serving, ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"), 0.0, [])
+    return Exchange(serving, NoTracing(), ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"), 0.0, [])
 
 
 async def test_one_that_is_interrupted_while_its_prompt_is_measured_gets_the_answer_and_lives_on() -> None:
