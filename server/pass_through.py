@@ -18,6 +18,7 @@ from server.asgi import (
 )
 from server.disconnect import DisconnectWatch
 from server.roster import Roster
+from workers.engine_connection import EngineAnswer
 from workers.errors import EngineUnreachableError
 
 
@@ -70,7 +71,7 @@ def _is_gone() -> ApiError:
     return ApiError(404, "the worker that kept this response has stopped, and the response with it")
 
 
-async def _relay_whole(response: aiohttp.ClientResponse, path: str, send: Send, request_id: str) -> None:
+async def _relay_whole(response: EngineAnswer, path: str, send: Send, request_id: str) -> None:
     answer = await response.read()
     headers = caller_headers(response.raw_headers, request_id)
     if response.status >= 400:
@@ -79,7 +80,7 @@ async def _relay_whole(response: aiohttp.ClientResponse, path: str, send: Send, 
     await send_whole(send, response.status, headers, answer)
 
 
-async def _relay_stream(response: aiohttp.ClientResponse, send: Send, request_id: str) -> None:
+async def _relay_stream(response: EngineAnswer, send: Send, request_id: str) -> None:
     headers = [*caller_headers(response.raw_headers, request_id), (b"x-accel-buffering", b"no")]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     try:

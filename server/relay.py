@@ -18,6 +18,7 @@ from server.held_stream import HeldStream
 from server.service_tier import TIER_HEADER, with_tier_told
 from server.serving import Serving
 from server.stall_watch import StallWatch
+from workers.engine_connection import EngineAnswer
 from workers.errors import EngineUnreachableError
 from workers.progress import AwaitedAnswer
 
@@ -70,9 +71,7 @@ class Relay:
         await self._keep()
         await self._send(_last_event(error.body()))
 
-    async def whole(
-        self, response: aiohttp.ClientResponse, path: str, awaited: AwaitedAnswer, unmetered: bytes
-    ) -> None:
+    async def whole(self, response: EngineAnswer, path: str, awaited: AwaitedAnswer, unmetered: bytes) -> None:
         """Relay an answer in one piece. `unmetered` is the block of a worker that tells none, empty where it does.
 
         Raises:
@@ -105,7 +104,7 @@ class Relay:
 
     async def stream(
         self,
-        response: aiohttp.ClientResponse,
+        response: EngineAnswer,
         path: str,
         awaited: AwaitedAnswer,
         unmetered: bytes,
@@ -161,7 +160,7 @@ class Relay:
         await self._keep()
         await self._send({"type": "http.response.body", "body": rest, "more_body": False})
 
-    async def _first_piece(self, chunks: aiohttp.StreamReader) -> bytes:
+    async def _first_piece(self, chunks: EngineAnswer) -> bytes:
         try:
             piece = await chunks.readany()
         except (aiohttp.ClientError, OSError) as error:
@@ -170,7 +169,7 @@ class Relay:
             raise EngineUnreachableError(f"worker {self._record.worker_id} ended a stream before it began")
         return piece
 
-    async def _begin_stream(self, response: aiohttp.ClientResponse) -> None:
+    async def _begin_stream(self, response: EngineAnswer) -> None:
         if self._held is not None:
             self._held.release()
             if self._held.has_begun:

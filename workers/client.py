@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 from yarl import URL
 
 from workers.engine import EngineAddress, EngineReady
+from workers.engine_connection import EngineAnswer
+from workers.engine_connections import EngineConnections
 from workers.errors import EngineUnreachableError
 
 _CONNECT_SECONDS: Final = 5.0
@@ -35,6 +37,9 @@ class EngineClient:
             )
         else:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS)
+        # Engines behind TLS are on other hosts, where the time that a general client takes is lost in the network's.
+        is_plain = address.socket_path is not None or address.origin.startswith("http://")
+        self._connections = EngineConnections(address) if is_plain else None
         self.address = address
         self._origin = address.origin.rstrip("/")
         self._urls: dict[str, URL] = {}
@@ -50,7 +55,7 @@ class EngineClient:
 
     async def send(
         self, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes | None
-    ) -> aiohttp.ClientResponse:
+    ) -> EngineAnswer:
         """Send one request; returns when the response's headers have arrived. `target` is path and query, encoded.
 
         Raises:
@@ -58,9 +63,14 @@ class EngineClient:
         """
         if self._session.closed:
             raise EngineUnreachableError("its connections have been closed")
+        if self._connections is not None:
+            return await self._connections.send(method, target, headers, body)
         url = self._url(target)
         try:
-            return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+            answer = await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
+            return cast(
+                "EngineAnswer", answer
+            )  # it offers the same, and its errors are among those that callers expect
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise EngineUnreachableError(f"{type(error).__name__}: {error}") from error
 
@@ -124,6 +134,8 @@ class EngineClient:
         return url
 
     async def close(self) -> None:
+        if self._connections is not None:
+            self._connections.abort()
         await self._session.close()
 
     async def abort(self) -> None:
@@ -131,6 +143,8 @@ class EngineClient:
 
         A mere close first sends what is still unsent, and a peer that is stopped never takes it.
         """
+        if self._connections is not None:
+            self._connections.abort()
         connector = self._session.connector
         lost: list[asyncio.Future[None]] = []
         # aiohttp offers no public way to abort, and its own leaves who reads a stream waiting for ever.
