@@ -66,7 +66,7 @@ async def converse(port: int, attack: Attack) -> list[str]:
             with contextlib.suppress(asyncio.CancelledError):
                 await listening
     finally:
-        _leave(writer, attack)
+        await _leave(writer, attack)
     return answers.faults
 
 
@@ -99,9 +99,11 @@ async def _wait(listening: asyncio.Task[None], answers: _Answers, attack: Attack
         await asyncio.wait({listening}, timeout=0.02)
 
 
-def _leave(writer: asyncio.StreamWriter, attack: Attack) -> None:
+async def _leave(writer: asyncio.StreamWriter, attack: Attack) -> None:
     raw: socket.socket | None = writer.get_extra_info("socket")
     if attack.end == "reset" and raw is not None:
         with contextlib.suppress(OSError):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()

@@ -49,6 +49,7 @@ def production(folder: Path, settings: OverheadSettings, tokens_per_second: floa
     ledger_url = f"sqlite:///{folder / 'ledger.db'}"
     key = None if settings.bare else _new_key(ledger_url)
     if key is None:
+        lines += ['ledger_url = "none"'] if settings.bare else []
         config.write_text("\n".join(lines) + "\n")
         return Production(config, switched_on=("metering",))
     lines += [f'ledger_url = "{ledger_url}"', *_LIMITS]

@@ -1,6 +1,7 @@
 """What one connection can make the server keep: heads in one piece, fields by the thousand, pipelines without end."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,12 @@ async def instant(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fro
         yield running
 
 
+async def left(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 async def exchange(server: FrontEnd, sent: bytes) -> bytes:
     """Send it all; everything that comes back until the server closes, or for a second after it has all been sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
@@ -33,7 +40,7 @@ async def exchange(server: FrontEnd, sent: bytes) -> bytes:
             pass
         return answer
     finally:
-        writer.transport.abort()
+        await left(writer)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +86,4 @@ async def test_garbage_after_a_request_never_gets_into_its_answer(instant: Front
             pass
         assert b"HTTP/1.1 400" not in answer
     finally:
-        writer.transport.abort()
+        await left(writer)
