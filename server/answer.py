@@ -35,7 +35,7 @@ def extended_body(body: bytes, told: bytes) -> bytes:
     whole = body.rstrip()
     if not told or _BLOCK not in body or not whole.endswith(b"}}"):
         return body
-    return b"".join((whole[:-2], b",", told, b"}}"))
+    return b"".join((whole[:-2], b",", told, b"}}", body[len(whole) :]))
 
 
 class StreamEnd:
