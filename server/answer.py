@@ -16,7 +16,8 @@ _EVENT_END: Final = b"\n\n"
 # Either line ending is legal in an event stream; which one a server uses is its own affair.
 _EVENT_ENDS: Final = (_EVENT_END, b"\r\n\r\n")
 # At the start of a line, where no text of a model can be: in JSON its line feeds are escaped.
-_ERROR: Final = re.compile(rb"^data: ?\{\"error\"", re.MULTILINE)
+# OpenAI's form, Anthropic's, and that of the Responses API.
+_ERROR: Final = re.compile(rb"^(data: ?\{\"error\"|event: ?(error|response\.failed)\r?$)", re.MULTILINE)
 _ENDS: Final = re.compile(rb'"energy":\{"energy_joules"|^: energy \{|^data: ?\[DONE\]', re.MULTILINE)
 # An energy block is under 700 bytes; with it come `data: [DONE]` or the end of a Responses event stream.
 _TAIL_BYTES: Final = 4096

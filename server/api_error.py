@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 _SHOWN_CHARACTERS: Final = 500
@@ -43,6 +43,11 @@ class ApiError(Exception):
         self.code = code
         self.param = param
         self.headers: Mapping[str, str] = headers or {}
+
+    def with_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> "ApiError":
+        """The same error that tells these too; of equal names its own count."""
+        told = {name.decode("ascii"): value.decode("ascii") for name, value in headers}
+        return ApiError(self.status, self.message, self.code, self.param, told | dict(self.headers))
 
     def body(self) -> bytes:
         """The JSON body."""

@@ -67,17 +67,34 @@ class Exchange:
         self._interruption: ApiError | None = None
         self._is_stalled = False
         self._tried_worker_ids: list[str] = []
-        self.engine_id: str | None = None
+        self.engine_id: str | None = None  # what its engine knows it by, once there is one
 
     @property
     def has_failed(self) -> bool:
         return self._relay is not None and self._relay.has_failed
 
     def interrupt(self, error: ApiError) -> None:
-        """End it now with this error, inside the stream where one has begun. Its engine aborts the request."""
-        if self._task is not None:
+        """End it now with this error, inside the stream where one has begun. Its engine aborts the request.
+
+        One whose answer is whole, and waits for the ledger alone, goes on to its end.
+        """
+        if self._task is not None and not self._record.is_kept:
+            self.expect_charge()
             self._interruption = error
             self._task.cancel()
+
+    def expect_charge(self) -> None:
+        """What it used is told later by its worker, which says by what it measures in advance."""
+        worker_id = self._record.worker_id
+        if self.engine_id is not None and worker_id is not None:
+            source, is_measured = self._roster.meter_of(worker_id)
+            self._record.file_under(source, is_measured=is_measured)
+            self._aborts.expect(self.engine_id, self._record)
+
+    def forget_charge(self) -> None:
+        """If its answer has told what it used, the worker's word on that is of no more use."""
+        if self.engine_id is not None and (joules := self._record.energy_joules) is not None:
+            self._aborts.answered(self.engine_id, joules)
 
     async def prepare(self, coming: Awaitable[T]) -> T:
         """Wait for what must be known before `serve`.
@@ -113,7 +130,8 @@ class Exchange:
                 raise
             self._task.uncancel()
             if self._interruption is None:
-                self._abandon(arrival.request_id)
+                self._record.abort()  # he takes nothing, not even an error; returning closes the connection
+                self.expect_charge()
                 return
             await relay.fail(self._interruption)
         finally:
@@ -137,11 +155,6 @@ class Exchange:
         if self._task is not None:
             self._is_stalled = True
             self._task.cancel()
-
-    def _abandon(self, request_id: str) -> None:
-        """The caller takes nothing, not even an error; returning closes the connection."""
-        self._record.outcome = "aborted"
-        self._aborts.expect(self.engine_id or request_id, self._record)
 
     # -- placing -------------------------------------------------------------------------------------------------
 
@@ -175,13 +188,13 @@ class Exchange:
             self.engine_id = engine_id
             try:
                 await self._attempt(dispatch.worker_id, scope, body, engine_id, relay)
-                if self._record.outcome == "failed" and self._record.energy_joules is None:
-                    self._aborts.expect(engine_id, self._record)
+                if self._record.is_charged_later:
+                    self.expect_charge()
                 return
             except EngineUnreachableError as error:
                 logger.warning("request %s broke off on %s: %s", engine_id, dispatch.worker_id, error)
                 self._roster.suspect(dispatch.worker_id)
-                self._aborts.expect(engine_id, self._record)
+                self.expect_charge()
                 if attempt == _MAX_ATTEMPTS:
                     raise ApiError(502, f"the engine broke off {attempt} times", "engine_error") from error
                 dispatch = await self._place_again(arrival, dispatch, error)

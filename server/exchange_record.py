@@ -1,10 +1,15 @@
 """What is known of one exchange: the record that metrics, logs and the ledger are made from. Never the text."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
+from metering.routes import runs_engine
 from server.access.admission import Admission
 from server.cost import NO_COST, Cost
 from server.ledger.row import LedgerRow
+
+# No status was sent, or none that came true; this one is nginx's for it, and so that of many a log.
+_CALLER_LEFT: Final = 499
 
 
 @dataclass(slots=True)
@@ -53,6 +58,22 @@ class ExchangeRecord:
     @property
     def energy_source(self) -> str | None:
         return self.cost.source
+
+    @property
+    def is_charged_later(self) -> bool:
+        """Whether it ran, and its answer did not tell what that cost: an error does not, nor what is no JSON object."""
+        if self.outcome == "refused" or self.cost.energy_microjoules is not None:
+            return False
+        return self.outcome == "failed" or (self.cost.reason is None and runs_engine(self.endpoint))
+
+    def abort(self) -> None:
+        """Its caller left before the end."""
+        self.outcome, self.status = "aborted", _CALLER_LEFT
+
+    def file_under(self, source: str | None, *, is_measured: bool) -> None:
+        """Note what measures the energy that is told later, of an answer that has not told it."""
+        if self.cost.energy_microjoules is None:
+            self.cost = replace(self.cost, source=source, is_measured=is_measured)
 
     def ledger_row(self) -> LedgerRow:
         """The record as the ledger keeps it. Instants follow from the arrival: wall clocks are not subtracted."""

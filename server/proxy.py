@@ -5,7 +5,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from metering.energy_cap import CAP_FIELD, EnergyCapError, parse_energy_cap
@@ -61,7 +60,7 @@ class Proxy:
         self._gate = gate
         self._names = names
         self._max_body_bytes = max_body_bytes
-        self._exchanges: dict[str, tuple[Exchange, ExchangeRecord]] = {}
+        self._exchanges: dict[str, Exchange] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         given = header(scope["headers"], b"x-request-id")
@@ -92,8 +91,7 @@ class Proxy:
 
     def interrupt(self, error: ApiError) -> None:
         """End every request in flight with this error, now. They are charged like aborted ones."""
-        for request_id, (exchange, record) in list(self._exchanges.items()):
-            self._aborts.expect(exchange.engine_id or request_id, record)
+        for exchange in list(self._exchanges.values()):
             exchange.interrupt(error)
 
     # -- scheduled -----------------------------------------------------------------------------------------------
@@ -130,52 +128,44 @@ class Proxy:
             unique_id = f"{request_id[:100]}.{secrets.token_hex(4)}"
         span = self._serving.tracing.begin(scope["headers"], record)
         exchange = Exchange(self._serving, span, record, started, admission.headers(), is_capped=cap is not None)
-        self._exchanges[unique_id] = exchange, record
+        self._exchanges[unique_id] = exchange
         watch = DisconnectWatch(receive)
         try:
-            tokens = request.prompt.tokens
-            if deadline is None or deadline > started:  # one that is past needs no other reason
-                tokens = await exchange.prepare(self._limits.prompt_tokens(path, model, request, body))
-            arrival = RequestArrived(
-                unique_id,
-                model,
-                record.tier,
-                prompt_bytes=request.prompt.text_bytes,
-                max_output_tokens=request.max_output_tokens,
-                deadline_at_seconds=deadline,
-                tenant=record.tenant,
-                prompt_tokens=tokens,
-            )
-            body = with_tier_asked(body, request.tier_name, record.tier, path)
-            await exchange.serve(scope, body, arrival, send)
+            try:
+                tokens = request.prompt.tokens
+                if deadline is None or deadline > started:  # one that is past needs no other reason
+                    tokens = await exchange.prepare(self._limits.prompt_tokens(path, model, request, body))
+                arrival = RequestArrived(
+                    unique_id,
+                    model,
+                    record.tier,
+                    prompt_bytes=request.prompt.text_bytes,
+                    max_output_tokens=request.max_output_tokens,
+                    deadline_at_seconds=deadline,
+                    tenant=record.tenant,
+                    prompt_tokens=tokens,
+                )
+                body = with_tier_asked(body, request.tier_name, record.tier, path)
+                await exchange.serve(scope, body, arrival, send)
+            except ApiError as error:
+                record.status, record.error_code = error.status, error.code
+                record.outcome = "refused" if error.status < 500 else record.outcome
+                self._end(record, started)
+                await self._books.keep(record)
+                raise error.with_headers(admission.headers()) from error
         except asyncio.CancelledError:
-            # A caller may close as soon as the stream has told its energy, the last thing in it.
-            record.outcome = "aborted" if record.energy_joules is None else "completed"
-            if exchange.has_failed:
-                record.outcome = "failed"
-            if record.energy_joules is None:
-                self._expect_charge(record, exchange.engine_id or unique_id)
+            if not record.is_kept:  # else all was over but for the ledger's word, and counts as what it has
+                _cut_off(record, has_failed=exchange.has_failed)
+                exchange.expect_charge()
             if not watch.is_gone:
                 raise
-        except ApiError as error:
-            record.status, record.error_code = error.status, error.code
-            record.outcome = "refused" if error.status < 500 else record.outcome
-            self._end(record, started)
-            await self._books.keep(record)
-            raise
         finally:
             watch.close()
             del self._exchanges[unique_id]
             self._end(record, started)
+            exchange.forget_charge()
             self._books.close(record)
             span.end(record)
-
-    def _expect_charge(self, record: ExchangeRecord, engine_id: str) -> None:
-        """What it used is told later by the worker, which says by what it measures in advance."""
-        self._aborts.expect(engine_id, record)
-        if record.worker_id is not None:
-            source, is_measured = self._roster.meter_of(record.worker_id)
-            record.cost = replace(record.cost, source=source, is_measured=is_measured)
 
     def _end(self, record: ExchangeRecord, started_at_seconds: float) -> None:
         record.total_seconds = time.monotonic() - started_at_seconds
@@ -187,6 +177,16 @@ class Proxy:
         if not body or (b"json" not in content_type and not body.startswith(b"{")):
             return parse_form_request(content_type, body)
         return parse_generation_request(body, scope["path"])
+
+
+def _cut_off(record: ExchangeRecord, *, has_failed: bool) -> None:
+    """Its caller has left. He may do so as soon as a stream has told its energy, the last thing in it, or its error."""
+    if has_failed:
+        record.outcome, record.status = "failed", 502
+    elif record.energy_joules is None:
+        record.abort()
+    else:
+        record.outcome, record.status = "completed", 200
 
 
 def _energy_cap(headers: Iterable[tuple[bytes, bytes]], request: GenerationRequest) -> float | None:

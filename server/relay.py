@@ -40,7 +40,7 @@ class Relay:
     ) -> None:
         self._record = record
         self._books = serving.books
-        self._stored = serving.roster.stored
+        self._roster = serving.roster
         self._send = send
         self._elapsed_seconds = elapsed_seconds
         self._headers = [*headers, (TIER_HEADER, record.tier.encode("ascii"))]
@@ -88,7 +88,7 @@ class Relay:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
-            self._stored.see(path, record.worker_id or "", body)
+            self._roster.stored.see(path, record.worker_id or "", body)
             body = with_tier_told(body, record.tier)
             record.cost = cost_of_body(body)
             if record.cost is NO_COST and unmetered:
@@ -123,7 +123,7 @@ class Relay:
         if begins_with_failure(piece):
             await leave_for_another("its stream began with an error")
         awaited.piece_received()
-        self._stored.see(path, record.worker_id or "", piece)
+        self._roster.stored.see(path, record.worker_id or "", piece)
         record.first_byte_seconds = self._elapsed_seconds()
         await self._begin_stream(response)
         watch = StallWatch(self._send, give_up_on_caller)
@@ -184,8 +184,12 @@ class Relay:
         self._record.outcome = "completed" if status < 400 else "refused" if status < 500 else "failed"
 
     async def _keep(self) -> None:
-        self._record.total_seconds = self._elapsed_seconds()
-        await self._books.keep(self._record)
+        record = self._record
+        record.total_seconds = self._elapsed_seconds()
+        if record.is_charged_later and record.worker_id is not None:
+            source, is_measured = self._roster.meter_of(record.worker_id)
+            record.file_under(source, is_measured=is_measured)
+        await self._books.keep(record)
 
 
 def unmetered_block(worker_id: str) -> bytes:

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from metering.counter import MICROJOULES_PER_JOULE
+from metering.routes import runs_engine
 from server.api_error import ApiError
 from server.carbon.account import CarbonAccount
 from server.exchange_record import ExchangeRecord
@@ -78,12 +79,14 @@ class RequestBooks:
         """Book the request to its tenant's limits and budgets, and give its place back. Only the first call counts."""
         if record.admission is None:
             return
-        if record.worker_id is None:  # it never ran
+        is_refused = record.outcome == "refused" and record.energy_joules is None
+        if record.worker_id is None or is_refused:  # it never ran
             record.admission.settle(0, 0)
             return
         prompt, output = record.prompt_tokens, record.output_tokens
         tokens = None if prompt is None or output is None else prompt + output
-        record.admission.settle(record.cost.energy_microjoules, tokens)
+        energy_microjoules = record.cost.energy_microjoules if runs_engine(record.endpoint) else 0
+        record.admission.settle(energy_microjoules, tokens)
 
     def require_ledger(self) -> None:
         """Go on if what is about to be served can be kept, or need not be.

@@ -140,6 +140,7 @@ class EngineConnection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._is_reading = True
         self._may_stay = True
+        self._is_aborted = False
         self.free_since_seconds = 0.0
 
     @property
@@ -155,6 +156,7 @@ class EngineConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once; whoever awaits an answer gets an error."""
+        self._is_aborted = True
         if self._transport is not None:
             self._transport.abort()
 
@@ -169,6 +171,7 @@ class EngineConnection(asyncio.Protocol):
             return  # released before
         self._answer = None
         if answer.is_complete and self._may_stay and self.is_open:
+            self.resume_reading()  # an answer may have come whole before anybody read of it
             self._on_free(self)
         else:
             self.abort()
@@ -183,7 +186,7 @@ class EngineConnection(asyncio.Protocol):
         self._transport = None
         answer = self._answer
         if answer is not None and not answer.is_complete:
-            if exc is None and answer.status and _ends_with_connection(answer.raw_headers):
+            if exc is None and not self._is_aborted and answer.status and _ends_with_connection(answer.raw_headers):
                 answer.completed()
             else:
                 reason = "closed the connection" if exc is None else f"broke the connection ({type(exc).__name__})"

@@ -20,6 +20,7 @@ class Admission:
         "_account",
         "_clock",
         "_energy_is_missing",
+        "_is_charged",
         "_is_settled",
         "_taken_at_seconds",
         "_taken_tokens",
@@ -45,7 +46,7 @@ class Admission:
         self._unix_clock = unix_clock
         self._taken_tokens = taken_tokens
         self._taken_at_seconds = taken_at_seconds
-        self._is_settled = self._energy_is_missing = False
+        self._is_settled = self._is_charged = self._energy_is_missing = False
         self.tenant: Tenant = account.tenant
         self.tier = tier
         self.remaining_energy_joules = (
@@ -72,12 +73,13 @@ class Admission:
             limit.correct(self._taken_tokens, self._taken_at_seconds, total_tokens, self._clock())
         if energy_microjoules is not None:
             account.spending.spend(energy_microjoules, self._unix_clock())
-        else:
+        elif not self._is_charged:
             self._energy_is_missing = True
             account.unknown_energy_requests += 1
 
     def charge(self, energy_microjoules: int) -> None:
         """Book energy of an aborted request, told by its worker after, or before, it was settled."""
+        self._is_charged = True
         self._account.spending.spend(energy_microjoules, self._unix_clock())
         if self._energy_is_missing:
             self._energy_is_missing = False

@@ -168,14 +168,7 @@ class Gate:
     def _refusal(self, account: TenantAccount, reason: Refusal, error: ApiError) -> ApiError:
         """Count the refusal, and tell in its headers what is left."""
         account.refusals[reason] += 1
-        headers = limit_headers(account, self._clock(), self._unix_clock())
-        return ApiError(
-            error.status,
-            error.message,
-            error.code,
-            error.param,
-            {name.decode("ascii"): value.decode("ascii") for name, value in headers} | dict(error.headers),
-        )
+        return error.with_headers(limit_headers(account, self._clock(), self._unix_clock()))
 
     def _account(self, name: str) -> TenantAccount:
         account = self._accounts.get(name)

@@ -43,3 +43,24 @@ def test_the_oldest_are_forgotten_and_memory_is_bounded() -> None:
     charged.ledger.charged("4999", 2.0)
     charged.ledger.charged("often", 3.0)
     assert charged.charges == [("default", 2.0), ("default", 3.0)]
+
+
+def test_what_was_told_before_a_request_was_cut_off_is_charged_then_and_once() -> None:
+    charged = Charged()
+    charged.ledger.charged("a", 1.5)
+    charged.ledger.expect("a", record("a"))
+    charged.ledger.expect("a", record("a"))
+    assert charged.charges == [("default", 1.5)]
+
+
+def test_what_an_answer_has_told_is_no_later_requests_of_the_same_id() -> None:
+    charged = Charged()
+    charged.ledger.answered("a", 1.5)
+    charged.ledger.expect("a", record("a"))
+    charged.ledger.charged("a", 1.5)
+    charged.ledger.charged("b", 2.5)
+    charged.ledger.answered("b", 2.5)
+    charged.ledger.expect("b", record("b"))
+    assert charged.charges == []
+    charged.ledger.charged("a", 1.0)
+    assert charged.charges == [("default", 1.0)]

@@ -154,3 +154,24 @@ async def test_an_engine_waits_for_a_slow_reader_of_a_stream_and_not_for_one_who
     assert whole.transport.pauses == []
     whole.connection.data_received(b"0\r\n\r\n")
     assert len(await reading) == 2 * 0x80000
+
+
+async def test_a_large_answer_that_came_before_it_was_read_leaves_a_connection_that_hears_the_next() -> None:
+    asked = Asked()
+    asked.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 524288\r\n\r\n")
+    asked.connection.data_received(b"x" * 0x80000)
+    assert asked.transport.pauses == [True]
+    assert len(await asked.answer.read()) == 0x80000
+    asked.answer.release()
+    assert asked.freed == [asked.connection]
+    assert asked.transport.pauses == [True, False]
+
+
+async def test_an_answer_without_a_length_is_not_whole_because_we_closed_its_connection() -> None:
+    asked = Asked()
+    asked.connection.data_received(UNTIL_END)
+    asked.connection.abort()
+    asked.connection.connection_lost(None)
+    assert await asked.answer.readany() == b"abc"
+    with pytest.raises(ConnectionResetError):
+        await asked.answer.readany()
