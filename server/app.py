@@ -72,7 +72,8 @@ def _add_operations(app: FastAPI, parts: AppParts) -> None:
         return JSONResponse({"ready": is_ready, "workers": workers}, status_code=200 if is_ready else 503)
 
     @app.get("/metrics", summary="Totals for Prometheus.")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
+        _caller(parts.gate, request).require_admin()  # it tells of every tenant
         await parts.roster.refresh()
         queued = parts.scheduler.snapshot().queued_requests_by_tier
         return Response(parts.metrics.render(queued.items()), media_type=CONTENT_TYPE_LATEST)

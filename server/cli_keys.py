@@ -15,7 +15,7 @@ from server.access.database_keys import DatabaseKeyStore
 from server.access.key import StoredKey
 from server.access.key_lifecycle import create_key, public_fields, revoke_key, rotate_key
 from server.errors import SettingError, StartError
-from server.ledger.address import default_ledger_url, ledger_address
+from server.ledger.address import default_ledger_url, ledger_address, shown_address
 from server.ledger.database import first_line, open_database
 
 keys_app = typer.Typer(no_args_is_help=True, help="Keys that callers of the server need.")
@@ -85,7 +85,7 @@ def _store(url: str | None, *, upgrade: bool = False) -> Iterator[DatabaseKeySto
     try:
         yield DatabaseKeyStore(engine)
     except SQLAlchemyError as error:
-        shown = address.render_as_string(hide_password=True)
+        shown = shown_address(address)
         raise StartError(f"ledger_url = {shown!r}: cannot be used: {first_line(error)}") from error
     finally:
         engine.dispose()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote_plus
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -13,6 +14,7 @@ from server.errors import SettingError
 
 NO_LEDGER: Final = "none"
 _EXPECTED: Final = "expected sqlite:///PATH, postgresql://USER@HOST/DATABASE or none"
+_HIDDEN: Final = "***"
 _POSTGRESQL: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 
 
@@ -42,7 +44,7 @@ def ledger_address(url: str) -> URL | None:
         address = make_url(url)
     except (ArgumentError, ValueError):
         raise SettingError(f"ledger_url: {_EXPECTED}") from None  # it may hold a password: not repeated
-    shown = address.render_as_string(hide_password=True)
+    shown = shown_address(address)
     if address.drivername in {"sqlite", "sqlite+pysqlite"}:
         if address.database in {None, "", ":memory:"} or address.query:
             raise SettingError(f"ledger_url = {shown!r}: expected a file, as in sqlite:///PATH")
@@ -52,6 +54,12 @@ def ledger_address(url: str) -> URL | None:
             raise SettingError(f"ledger_url = {shown!r}: PostgreSQL needs Wattline's extra `postgres`")
         return address.set(drivername="postgresql+psycopg")
     raise SettingError(f"ledger_url = {shown!r}: {_EXPECTED}")
+
+
+def shown_address(address: URL) -> str:
+    """The URL without its passwords: those that stand where URLs have them, and those among libpq's own parameters."""
+    query = {name: _HIDDEN if "password" in name.lower() else value for name, value in address.query.items()}
+    return address.set(query=query).render_as_string(hide_password=True).replace(quote_plus(_HIDDEN), _HIDDEN)
 
 
 def create_private_file(path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from server.ledger.address import create_private_file
+from server.ledger.address import create_private_file, shown_address
 from server.ledger.errors import LedgerOpenError
 from server.ledger.schema import require_current_schema, upgrade_schema
 from server.ledger.settings import Synchronous
@@ -32,8 +33,11 @@ def open_database(address: URL, *, upgrade: bool, synchronous: Synchronous = "no
     Raises:
         LedgerOpenError: it cannot be opened, or is of another version.
     """
-    shown = address.render_as_string(hide_password=True)
-    engine = _engine(address, synchronous)
+    shown = shown_address(address)
+    try:
+        engine = _engine(address, synchronous)
+    except SQLAlchemyError as error:  # parameters of the URL that make no sense
+        raise LedgerOpenError(f"ledger_url = {shown!r}: cannot be used: {first_line(error)}") from error
     try:
         _prepare_file(address, create=upgrade)
         (upgrade_schema if upgrade else require_current_schema)(engine)
@@ -65,6 +69,12 @@ def _prepare_file(address: URL, *, create: bool) -> None:
 def _engine(address: URL, synchronous: Synchronous) -> Engine:
     if address.get_backend_name() == "sqlite":
         engine = create_engine(address, connect_args={"timeout": _SQLITE_BUSY_SECONDS})
+
+        @event.listens_for(engine, "do_connect")
+        def open_existing(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> None:
+            """One that was deleted must not come back empty, and readable by everybody."""
+            arguments[0] = f"file:{quote(arguments[0])}?mode=rw"
+            options["uri"] = True
 
         @event.listens_for(engine, "connect")
         def tune(connection: Any, _: object) -> None:  # noqa: ANN401  # the driver's own connection

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Row, and_, func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from server.ledger.address import shown_address
 from server.ledger.database import first_line
 from server.ledger.errors import LedgerUnavailableError
 from server.ledger.row import LedgerRow
@@ -95,9 +96,7 @@ class LedgerReader:
             count, first, last = connection.execute(select(func.count(), func.min(ended), func.max(ended))).one()
             schema = schema_version(connection)
             problems = [*_damage(connection), *_contradictions(connection)]
-        return LedgerCheck(
-            self._engine.url.render_as_string(hide_password=True), schema, count, first, last, tuple(problems)
-        )
+        return LedgerCheck(shown_address(self._engine.url), schema, count, first, last, tuple(problems))
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -21,7 +21,8 @@ BODIES: dict[str, dict[str, Any]] = {
     CHAT: ENDLESS | {"messages": TALE, "max_tokens": 1500},
     COMPLETIONS: ENDLESS | {"prompt": "Once upon a time", "max_tokens": 1500},
     RESPONSES: ENDLESS | {"input": "Tell me a very long story.", "max_output_tokens": 1500},
-    MESSAGES: ENDLESS | {"messages": TALE, "max_tokens": 1500},
+    # Anthropic's form has no ignore_eos; without chance the model has more to tell than any cap here lets it.
+    MESSAGES: ENDLESS | {"messages": TALE, "max_tokens": 1500, "temperature": 0},
 }
 CAP_STEPS = 40
 TOLERANCE = 0.05

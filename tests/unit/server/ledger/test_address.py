@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from server.errors import SettingError
-from server.ledger.address import create_private_file, default_ledger_url, ledger_address
+from server.ledger.address import create_private_file, default_ledger_url, ledger_address, shown_address
+from server.ledger.database import open_database
+from server.ledger.errors import LedgerOpenError
 
 
 def test_the_default_is_in_the_users_state_folder() -> None:
@@ -56,3 +58,21 @@ def test_only_its_owner_may_read_a_new_ledger(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "state" / "ledger.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     create_private_file(tmp_path / "state" / "ledger.db")  # what exists is left as it is
+
+
+def test_passwords_are_not_shown_wherever_they_stand() -> None:
+    address = ledger_address("postgresql://u:secret@h/d?password=secret&sslpassword=secret&sslmode=require")
+    assert address is not None
+    shown = shown_address(address)
+    assert "secret" not in shown
+    assert "sslmode=require" in shown
+    assert "password=***" in shown
+
+
+def test_parameters_that_make_no_sense_are_one_error_without_their_secrets() -> None:
+    address = ledger_address("postgresql://u@h/d?password=secret&port=x")
+    assert address is not None
+    with pytest.raises(LedgerOpenError, match=r"^ledger_url = .*: cannot be used: .*port") as caught:
+        open_database(address, upgrade=True)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
