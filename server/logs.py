@@ -32,6 +32,7 @@ def configure_logging(level: str, log_format: LogFormat, *, access_log: bool, st
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its own plugins at every start
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every form that is none
     # Asked for by a setting of its own, it is printed at any level.
     _access.setLevel(logging.INFO if access_log else logging.CRITICAL)

@@ -78,11 +78,14 @@ async def front_end(
     *worker_urls: str,
     wait_ready: bool = True,
     tls: ssl.SSLContext | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
     **settings: object,
 ) -> AsyncIterator[FrontEnd]:
     """`settings` become `WATTLINE_…` variables; `tls` is how the test trusts it, and what it shows of itself.
 
-    It must stop when told to, and never have printed a traceback.
+    `config` is its TOML file, `environ` are variables beside its settings. It must stop when told to, and never have
+    printed a traceback.
     """
     own = Path(tempfile.mkdtemp(dir=folder))
     log = own / "front-end.log"
@@ -90,7 +93,10 @@ async def front_end(
     command = [sys.executable, "-m", "server", "serve", "--port", "0"]
     for url in worker_urls:
         command += ["--worker-url", url]
-    process = spawn(command, log, {f"WATTLINE_{key.upper()}": str(value) for key, value in settings.items()})
+    if config is not None:
+        command += ["--config", str(config)]
+    variables = {f"WATTLINE_{key.upper()}": str(value) for key, value in settings.items()}
+    process = spawn(command, log, variables | dict(environ or {}))
     try:
         starting = FrontEnd("", process, log)
         await eventually(lambda: has_begun(starting))
