@@ -130,9 +130,10 @@ class Exchange:
                 raise
             self._task.uncancel()
             if self._interruption is None:
-                self._record.abort()  # he takes nothing, not even an error; returning closes the connection
-                self.expect_charge()
-                return
+                if not self._record.is_kept:
+                    self._record.abort()
+                    self.expect_charge()
+                return  # he takes nothing, not even an error; returning closes the connection
             await relay.fail(self._interruption)
         finally:
             relay.release()

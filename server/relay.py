@@ -118,8 +118,7 @@ class Relay:
         """
         record, end = self._record, StreamEnd()
         annotate = EventStream(unmetered) if unmetered else None
-        chunks = response.content
-        piece = await self._first_piece(chunks)
+        piece = await self._first_piece(response.content)
         if begins_with_failure(piece):
             await leave_for_another("its stream began with an error")
         awaited.piece_received()
@@ -127,11 +126,27 @@ class Relay:
         record.first_byte_seconds = self._elapsed_seconds()
         await self._begin_stream(response)
         watch = StallWatch(self._send, give_up_on_caller)
+        self._send = watch.send  # of the end too: whoever takes nothing may take all but that
+        try:
+            await self._stream_on(piece, response, awaited, end, annotate)
+        finally:
+            watch.close()
+            self.held_up_seconds = watch.held_up_seconds
+
+    async def _stream_on(
+        self,
+        piece: bytes,
+        response: EngineAnswer,
+        awaited: AwaitedAnswer,
+        end: StreamEnd,
+        annotate: EventStream | None,
+    ) -> None:
+        record, chunks = self._record, response.content
         try:
             while piece:
                 outgoing = end.feed(piece if annotate is None else annotate.feed(piece))
                 if outgoing:
-                    await watch.send({"type": "http.response.body", "body": outgoing, "more_body": True})
+                    await self._send({"type": "http.response.body", "body": outgoing, "more_body": True})
                 awaited.next_awaited()
                 piece = await chunks.readany()
                 awaited.piece_received()
@@ -143,13 +158,11 @@ class Relay:
             await self.fail(ApiError(502, message, "engine_error"))
             return
         finally:
-            watch.close()
-            self.held_up_seconds = watch.held_up_seconds
             # Also of a caller who leaves once the answer is whole, or its error told.
             record.cost = end.cost()
             self.has_failed = self.has_failed or end.tells_of_error()
         if annotate is not None and (passed := end.feed(annotate.flush())):
-            await watch.send({"type": "http.response.body", "body": passed, "more_body": True})
+            await self._send({"type": "http.response.body", "body": passed, "more_body": True})
         await self._end_stream(end, response.status)
 
     async def _end_stream(self, end: StreamEnd, status: int) -> None:

@@ -13,6 +13,7 @@ from scheduler.driver import SchedulerDriver
 from scheduler.events import WorkerReady
 from scheduler.least_loaded import LeastLoaded
 from scheduler.limits import SchedulerLimits
+from server import stall_watch
 from server.access.tenants import TenantSettings
 from server.api_error import ApiError
 from server.context_limit import ContextLimits
@@ -320,4 +321,19 @@ async def test_an_answer_that_has_no_room_for_its_energy_is_charged_when_its_wor
 async def test_what_runs_no_engine_costs_nothing_that_is_not_known() -> None:
     served, caller = Served(json_answer(b'{"tokens":[1]}')), Caller()
     await served.begin(caller, stream=False, path="/tokenize")
+    assert served.gate.used() == (0, 0)
+
+
+async def test_who_does_not_take_the_end_of_a_stream_holds_no_place_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stall_watch, "_STALL_SECONDS", 0.05)
+    monkeypatch.setattr(stall_watch, "_LOOK_SECONDS", 0.02)
+    served, caller = Served(stream_of(CHUNK, END)), Caller()
+    served.ledger.may_tell.clear()
+    serving = served.begin(caller, stream=True)
+    await served.ledger.is_asked.wait()
+    caller.takes.clear()
+    served.ledger.may_tell.set()
+    async with asyncio.timeout(2):
+        await serving
+    assert (served.ledger.rows[0].outcome, served.counted("completed")) == ("completed", 1)
     assert served.gate.used() == (0, 0)
