@@ -166,6 +166,7 @@ class Proxy:
         finally:
             watch.close()
             del self._exchanges[unique_id]
+            self._aborts.ended(unique_id)
             self._end(record, started)
             self._books.close(record)
             span.end(record)

@@ -34,6 +34,14 @@ def test_two_aborts_of_one_id_are_two_charges() -> None:
     assert charged.charges == [("default", 1.0), ("default", 2.0)]
 
 
+def test_an_id_is_known_once_a_request_has_ended_under_it_and_is_charged_to_nobody() -> None:
+    charged = Charged()
+    charged.ledger.ended("a")
+    assert charged.ledger.knows("a")
+    charged.ledger.charged("a", 1.0)
+    assert charged.charges == []
+
+
 def test_the_oldest_are_forgotten_and_memory_is_bounded() -> None:
     charged = Charged()
     for number in range(5000):
