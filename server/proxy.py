@@ -177,6 +177,7 @@ class Proxy:
         if record.worker_id is not None:
             source, is_measured = self._roster.meter_of(record.worker_id)
             record.cost = replace(record.cost, source=source, is_measured=is_measured)
+            self._roster.charge_soon(record.worker_id)
 
     def _end(self, record: ExchangeRecord, started_at_seconds: float) -> None:
         record.total_seconds = time.monotonic() - started_at_seconds
