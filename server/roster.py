@@ -57,7 +57,7 @@ class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
     A worker that owes answers and makes no progress for `stall_seconds` is given up as hung. `stored` is which worker
-    keeps which response.
+    keeps which response, and for whom.
     """
 
     def __init__(
