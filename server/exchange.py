@@ -90,6 +90,7 @@ class Exchange:
             source, is_measured = self._roster.meter_of(worker_id)
             self._record.file_under(source, is_measured=is_measured)
             self._aborts.expect(self.engine_id, self._record)
+            self._roster.charge_soon(worker_id)
 
     def forget_charge(self) -> None:
         """If its answer has told what it used, the worker's word on that is of no more use."""

@@ -18,7 +18,8 @@ class GenerationRequest:
 
     `tier` is the one the request gets, `tier_name` what the caller wrote. `is_truncated` is true where the engine is
     to cut a prompt that is too long. `max_output_field` is the body's name for `max_output_tokens`; `max_energy` the
-    body's `max_energy_joules`, not judged yet.
+    body's `max_energy_joules`, `previous_response_id` and `own_response_id` (which the body calls `request_id`) of the
+    Responses API, none of them judged yet.
     """
 
     model: str | None
@@ -30,6 +31,8 @@ class GenerationRequest:
     is_truncated: bool = False
     max_output_field: str = "max_tokens"
     max_energy: object = None
+    previous_response_id: object = None
+    own_response_id: object = None
 
 
 # Of several the engine follows the first.
@@ -58,6 +61,8 @@ class _Fields(BaseModel):
     truncate_prompt_tokens: Any = None
     truncation: Any = None
     max_energy_joules: Any = None
+    previous_response_id: Any = None
+    request_id: Any = None
 
 
 def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
@@ -82,6 +87,8 @@ def parse_generation_request(body: bytes, path: str = "") -> GenerationRequest:
         is_truncated=fields.truncate_prompt_tokens is not None or fields.truncation not in (None, "disabled"),
         max_output_field=limit_field,
         max_energy=fields.max_energy_joules,
+        previous_response_id=fields.previous_response_id,
+        own_response_id=fields.request_id,
     )
 
 

@@ -39,6 +39,7 @@ _VALID_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 # What a token is of a text, as long as nobody has counted: the same for every tenant, and corrected at the end.
 _BYTES_PER_TOKEN: Final = 4
+_SHOWN_CHARACTERS: Final = 100
 
 
 class Proxy:
@@ -82,12 +83,35 @@ class Proxy:
             raise no_such_route(path)
         body = await read_body(receive, scope["headers"], self._max_body_bytes)
         if route is not None and route.stored_id is not None:
-            keeper = self._roster.stored.worker_of(route.stored_id)
+            keeper = self._keeper(route.stored_id, caller)
             await pass_through(self._roster, scope, receive, send, request_id, body, keeper)
         elif method == "POST":
             await self._scheduled(scope, receive, send, request_id, body, caller)
         else:
             await pass_through(self._roster, scope, receive, send, request_id, body)
+
+    def _keeper(self, response_id: str, caller: Caller) -> str | None:
+        """The worker that keeps a response, None where it may be any.
+
+        Raises:
+            ApiError: 404, the same for what is another tenant's and for what is not there.
+        """
+        stored = self._roster.stored.find(response_id)
+        if not (caller.is_admin if stored is None else caller.may_see(stored.tenant)):
+            raise ApiError(404, f"there is no response {response_id[:_SHOWN_CHARACTERS]!r}", "response_not_found")
+        return None if stored is None else stored.worker_id
+
+    def _check_responses(self, request: GenerationRequest, caller: Caller) -> None:
+        """Let a request build on the caller's own responses alone, and take no id that is another's.
+
+        Raises:
+            ApiError: 404.
+        """
+        if isinstance(request.previous_response_id, str):
+            self._keeper(request.previous_response_id, caller)
+        wanted = request.own_response_id
+        if isinstance(wanted, str) and self._roster.stored.find(wanted) is not None:
+            self._keeper(wanted, caller)
 
     def interrupt(self, error: ApiError) -> None:
         """End every request in flight with this error, now. They are charged like aborted ones."""
@@ -105,6 +129,7 @@ class Proxy:
         self._names.check_any()
         model = request.model or self._names.default()
         path = scope["path"]
+        self._check_responses(request, caller)
         cap = _energy_cap(scope["headers"], request)
         self._books.require_ledger()
         admission = self._gate.admit(
@@ -162,6 +187,7 @@ class Proxy:
         finally:
             watch.close()
             del self._exchanges[unique_id]
+            self._aborts.ended(unique_id)
             self._end(record, started)
             exchange.forget_charge()
             self._books.close(record)

@@ -88,7 +88,7 @@ class Relay:
             body = normalised_error(response.status, body, path)
             headers = json_headers(headers)
         elif response.status == 200 and runs_engine(path):
-            self._roster.stored.see(path, record.worker_id or "", body)
+            self._roster.stored.see(path, record.worker_id or "", record.tenant, body)
             body = with_tier_told(body, record.tier)
             record.cost = cost_of_body(body)
             if record.cost is NO_COST and unmetered:
@@ -122,7 +122,7 @@ class Relay:
         if begins_with_failure(piece):
             await leave_for_another("its stream began with an error")
         awaited.piece_received()
-        self._roster.stored.see(path, record.worker_id or "", piece)
+        self._roster.stored.see(path, record.worker_id or "", record.tenant, piece)
         record.first_byte_seconds = self._elapsed_seconds()
         await self._begin_stream(response)
         watch = StallWatch(self._send, give_up_on_caller)

@@ -1,6 +1,7 @@
 """The workers as the front end sees them: how to reach each one, its state and its energy."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
@@ -21,6 +22,8 @@ logger = logging.getLogger("wattline.server")
 
 _POLL_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
+# An engine tells of what was cut off once the step it was in is over; those cut off together are asked for together.
+_CHARGE_SECONDS: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Member:
     metered: bool = False
     models: frozenset[str] = field(default_factory=frozenset)
     listing: list[dict[str, Any]] = field(default_factory=list)
+    charge_due: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def worker_id(self) -> str:
@@ -53,7 +57,7 @@ class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
     A worker that owes answers and makes no progress for `stall_seconds` is given up as hung. `stored` is which worker
-    keeps which response.
+    keeps which response, and for whom.
     """
 
     def __init__(
@@ -116,6 +120,13 @@ class Roster:
         """A request goes to this worker: its answer is awaited from now on, and judged by. `end` it in any case."""
         return AwaitedAnswer(self._members[worker_id].progress, self._clock)
 
+    def charge_soon(self, worker_id: str) -> None:
+        """A request was cut off on this worker: what it used shall not wait for the next turn.
+
+        Until it is known budgets count it as nothing, and who leaves and comes again would get past them.
+        """
+        self._members[worker_id].charge_due.set()
+
     def is_metered(self, worker_id: str) -> bool:
         """Whether the worker writes energy blocks itself."""
         return self._members[worker_id].metered
@@ -168,7 +179,10 @@ class Roster:
                 )
             if member.progress.needs_probe:
                 await self._probe(member)
-            await asyncio.sleep(_POLL_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
+                await asyncio.sleep(_CHARGE_SECONDS)
+            member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:
         client = member.client

@@ -13,6 +13,7 @@ SECONDS_PER_DAY = 86_400.0
 SECONDS_PER_HOUR = 3_600.0
 _LONGEST_NAME = 128
 _MOST_DAYS = 36_500  # a century; dates much later cannot be written
+_MOST_GRACE_HOURS = _MOST_DAYS * 24
 
 
 def create_key(
@@ -42,8 +43,8 @@ def rotate_key(store: KeyStore, key_id: str, grace_hours: float, now_unix_second
     Raises:
         SettingError: there is no such key, it has ended, or the grace is none.
     """
-    if not (math.isfinite(grace_hours) and grace_hours >= 0):
-        raise SettingError(f"grace_hours = {grace_hours}: expected a number of hours, 0 or more")
+    if not 0 <= grace_hours <= _MOST_GRACE_HOURS:  # written so that NaN fails too
+        raise SettingError(f"grace_hours = {grace_hours}: expected a number of hours from 0 to {_MOST_GRACE_HOURS}")
     old = find_key(store, key_id)
     state = old.state(now_unix_seconds)
     if state != "active":

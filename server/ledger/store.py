@@ -1,6 +1,7 @@
 """The database as the writer sees it: takes groups of rows, deletes old ones, and fails in two ways only."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, Executable, delete, select
@@ -40,6 +41,9 @@ class DatabaseStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
+        is_file = engine.dialect.name == "sqlite" and engine.url.database is not None
+        self._file = Path(str(engine.url.database)) if is_file else None
+        self._file_id: tuple[int, int] | None = None
         self._insert = insert_rows(engine.dialect.name)
         self._charge = charge_rows(engine.dialect.name)
 
@@ -61,6 +65,7 @@ class DatabaseStore:
 
     def _execute(self, statement: Executable, parameters: Mapping[str, str]) -> int:
         """Run one statement as a transaction of its own; returns how many rows it touched."""
+        self._look_at_file()
         try:
             if self._connection is None:
                 self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -74,6 +79,24 @@ class DatabaseStore:
         except SQLAlchemyError as error:
             self._forget_connection()
             raise LedgerUnavailableError(first_line(error)) from error
+
+    def _look_at_file(self) -> None:
+        """SQLite writes on, without a word, into a file that was deleted or replaced: nobody would read those rows."""
+        if self._file is None:
+            return
+        try:
+            found = self._file.stat()
+        except OSError as error:
+            self._forget_file()
+            raise LedgerUnavailableError(f"its file: {error.strerror}; a restart makes a new one") from error
+        file_id = found.st_dev, found.st_ino
+        if self._file_id not in {None, file_id}:
+            self._forget_file()
+        self._file_id = file_id
+
+    def _forget_file(self) -> None:
+        self._forget_connection()
+        self._engine.dispose()
 
     def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None

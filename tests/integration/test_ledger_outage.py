@@ -86,3 +86,21 @@ async def test_a_locked_file_is_an_outage_that_ends_with_the_lock(tmp_path: Path
     ledger.require_available()
     assert rows_in(ledger) == 1
     await ledger.close()
+
+
+async def test_a_file_that_was_deleted_is_an_outage_until_one_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = opened(ledger_url=f"sqlite:///{path}", ledger_outage="refuse", ledger_wait_seconds=1)
+    await ledger.record(ledger_row(1))
+    backup = sqlite3.connect(tmp_path / "backup.db")
+    with sqlite3.connect(path) as source:
+        source.backup(backup)
+    backup.close()
+    path.unlink()
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.record(ledger_row(2))
+    assert not path.exists()
+    (tmp_path / "backup.db").rename(path)
+    await until(lambda: ledger.is_available)
+    assert rows_in(ledger) == 2
+    await ledger.close()
