@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ MESSAGES: list[dict[str, Any]] = [
     {"role": "user", "content": [{"type": "text", "text": CANARY}], "name": CANARY},
     {
         "role": "assistant",
-        "content": None,
-        "tool_calls": [{"id": CANARY, "type": "function", "function": {"name": CANARY, "arguments": CANARY}}],
+        "content": CANARY,
+        "tool_calls": [
+            {"id": CANARY, "type": "function", "function": {"name": CANARY, "arguments": json.dumps({CANARY: CANARY})}}
+        ],
     },
     {"role": "tool", "tool_call_id": CANARY, "content": CANARY},
 ]
@@ -51,12 +54,12 @@ def bodies(model: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for stream in (False, True):
         usage = {"stream": stream} | ({"stream_options": {"include_usage": True}} if stream else {})
         yield CHAT, chat(model, **usage)
-        yield COMPLETIONS, {"model": model, "prompt": CANARY, "suffix": CANARY, "max_tokens": 2, **usage}
+        yield COMPLETIONS, {"model": model, "prompt": CANARY, "user": CANARY, "max_tokens": 2, **usage}
         responses = {"model": model, "input": CANARY, "instructions": CANARY, "max_output_tokens": 16, "stream": stream}
         yield "/v1/responses", responses
         messages = {"model": model, "system": CANARY, "messages": MESSAGES[1:2], "max_tokens": 2, "stream": stream}
         yield "/v1/messages", messages
-    text = {"model": model, "input": CANARY, "prompt": CANARY, "query": CANARY, "documents": [CANARY]}
+    text: dict[str, Any] = {"model": model, "input": CANARY, "prompt": CANARY, "query": CANARY, "documents": [CANARY]}
     text |= {"text_1": CANARY, "text_2": CANARY, "messages": MESSAGES[1:2]}
     for path in ("/v1/embeddings", "/v1/rerank", "/v1/score", "/tokenize", "/v1/brand/new"):
         yield path, text
@@ -74,7 +77,6 @@ def refused_bodies(model: str) -> Iterator[tuple[str, object, int]]:
     yield CHAT, chat(model, service_tier=CANARY), 400
     yield CHAT, chat(model, max_energy_joules=CANARY), 400
     yield COMPLETIONS, {"model": model, "prompt": f"{CANARY} " * 3000}, 400
-    yield COMPLETIONS, {"model": model, "prompt": f"{CANARY} " * 40_000}, 413
 
 
 async def ask_everything(client: aiohttp.ClientSession, model: str) -> list[Answer]:
@@ -114,7 +116,8 @@ async def send_forms(client: aiohttp.ClientSession, model: str) -> None:
 async def leave_streams(client: aiohttp.ClientSession, model: str) -> None:
     """Hang up in the middle of an answer."""
     for path, body in ((CHAT, chat(model)), (COMPLETIONS, {"model": model, "prompt": CANARY})):
-        async with client.post(path, json=body | {"stream": True, "max_tokens": 1000}) as response:
+        async with client.post(path, json=body | {"stream": True, "max_tokens": 500}) as response:
+            assert response.status == 200
             await response.content.readline()
             response.close()
 
@@ -137,12 +140,14 @@ async def send_no_http(client: aiohttp.ClientSession) -> None:
             await writer.wait_closed()
 
 
-def files_with(word: str, *folders: Path) -> list[Path]:
+def files_with(word: str, *folders: Path, changed_since_unix_seconds: float = 0.0) -> list[Path]:
     """Every file under these folders that has the word in its bytes or in its name."""
     found = []
     for folder in folders:
         for path in folder.rglob("*"):
-            is_in_bytes = path.is_file() and word.encode() in path.read_bytes().lower()
-            if word in path.name.lower() or is_in_bytes:
-                found.append(path)
+            with contextlib.suppress(FileNotFoundError):  # others may clean up meanwhile
+                state = path.lstat()
+                is_read = stat.S_ISREG(state.st_mode) and state.st_mtime >= changed_since_unix_seconds
+                if word in path.name.lower() or (is_read and word.encode() in path.read_bytes().lower()):
+                    found.append(path)
     return found
