@@ -29,7 +29,7 @@ _ERRORS: Final = {
     "503": "No worker can serve now; `Retry-After` says when to come back.",
 }
 _OF_ANY_ROUTE: Final = ("401", "403", "405")
-_OPEN_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
+_OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 _NO_KEY_NEEDED: Final[list[dict[str, list[str]]]] = []
 # Or none, where the server has no keys.
 _KEY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"x-api-key": []}, {}]
