@@ -100,6 +100,7 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same_401(served: S
         ("/v1/models", None),
         ("/v1/models/fake", None),
         ("/v1/scheduler", None),
+        ("/metrics", None),
         (SUMMARY, None),
         ("/v1/energy/requests/one", None),
     ]
@@ -113,7 +114,7 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same_401(served: S
             assert not [name for name in answer.headers if name.lower().startswith("x-ratelimit")]
             told.add(answer.body)
     assert len(told) == 1
-    page = await metrics(served.client)
+    page = await metrics(served.client, served.keys["ops"].bearer)
     assert page.total("wattline_invalid_keys_total") == len(targets) * len(wrong)
     assert page.total("wattline_requests_total", outcome="refused") == 0
 

@@ -30,6 +30,9 @@ energy_joules_per_month = {BUDGET_JOULES}
 
 [tenants.large]
 energy_joules_per_month = 1_000_000
+
+[tenants.ops]
+is_admin = true
 """
 
 
@@ -130,7 +133,7 @@ async def test_a_tenant_stops_at_its_budget_and_stays_stopped(tmp_path: Path) ->
     config, ledger = tmp_path / "wattline.toml", tmp_path / "ledger.db"
     config.write_text(TENANTS)
     url = f"sqlite:///{ledger}"
-    keys = await make_keys(url, "small", "large")
+    keys = await make_keys(url, "small", "large", "ops")
     small, large, ended = Spent(), Spent(), asyncio.Event()
     async with fake_engine(tmp_path, *ENGINE) as engine:
         async with (
@@ -141,7 +144,7 @@ async def test_a_tenant_stops_at_its_budget_and_stays_stopped(tmp_path: Path) ->
                 await leave_in_mid_stream(client, engine, keys["small"])
             late = await charged_microjoules(engine)
             assert late > 0
-            page = await metrics(client)  # which has the server ask the engine
+            page = await metrics(client, keys["ops"].bearer)  # which has the server ask the engine
             assert round(page.total("wattline_tenant_energy_joules_total") * 1e6) == late
             others = asyncio.create_task(ask_until(ended, client, keys["large"], large))
             await asyncio.gather(*(ask_until_refused(client, keys["small"], small) for _ in range(AT_ONCE)))
@@ -152,7 +155,7 @@ async def test_a_tenant_stops_at_its_budget_and_stays_stopped(tmp_path: Path) ->
             told = [Decimal(answer.headers[REMAINING]) for *_, answer in small.in_order()]
             assert told[0] == BUDGET_JOULES - Decimal(late) / 1_000_000, "what callers left behind is spent too"
             assert told[-1] < told[0]
-            page = await metrics(client)
+            page = await metrics(client, keys["ops"].bearer)
             for tenant, spent, charged in (("small", small, late), ("large", large, 0)):
                 total = spent.microjoules() + charged
                 assert round(page.total("wattline_tenant_energy_joules_total", tenant=tenant) * 1e6) == total
