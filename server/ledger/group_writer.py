@@ -1,12 +1,11 @@
-"""The thread that makes rows durable, in groups: whatever gathered since the last one was written is the next one.
+"""The thread that makes rows durable, in groups: whatever gathered while the last group was written is the next one.
 
-An idle server commits each row at once. A busy one lets a few gather, for a moment: a group costs more than its rows
-do, and both threads' time. While the database is down rows are kept, up to a bound, and written when it is back.
+So an idle server commits each row at once and a busy one in groups, with no timer in between. While the database is
+down rows are kept, up to a bound, and written when it is back.
 """
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
@@ -22,10 +21,6 @@ W = TypeVar("W")
 
 # Bounds the size of one statement; a thousand rows take some 20 ms.
 MAX_GROUP_ROWS: Final = 1000
-# A group that follows on another so closely has others about to come; a moment later they are here. It is a fifth of
-# what an answer may wait for its row.
-_BUSY_SECONDS: Final = 0.01
-_GATHER_SECONDS: Final = 0.002
 # The first retry comes at once, with a fresh connection: the database may only have been restarted.
 _RETRY_SECONDS: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -118,19 +113,14 @@ class GroupCommitWriter(Generic[W]):
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        finished_at_seconds = float("-inf")
         while True:
             pause = None if self._retention is None else self._retention.seconds_to_next()
             with self._lock:
                 if not self._backlog and not self._is_closing.is_set():
                     self._wake.wait(pause)
-            if time.monotonic() - finished_at_seconds < _BUSY_SECONDS:
-                self._is_closing.wait(_GATHER_SECONDS)
-            with self._lock:
                 group = self._backlog.take(MAX_GROUP_ROWS)
             if group.entries or group.late_microjoules_by_row_id:
                 self._write(group)
-                finished_at_seconds = time.monotonic()
             elif self._is_closing.is_set():
                 break
             if self._gives_up.is_set():
