@@ -28,6 +28,9 @@ _LAST_FILES = (
     "test_broken_model.py",
 )
 
+# The next token is all but always the likeliest: what a test sees must not hang on luck. (At 0 vLLM refuses `n`.)
+_LIKELIEST_TOKENS = ("--override-generation-config", '{"temperature": 0.01}')
+
 StartServer = Callable[..., WattlineProcess]
 _CLIENT_TABLE = pytest.StashKey[ClientTable]()
 
@@ -80,6 +83,7 @@ def checkpoint() -> Path:
 def server(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WattlineProcess]:
     """The shared server: one engine, tool calls on, a context of 2048 tokens. Ctrl-C at the end must leave nothing."""
     engine_arguments = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--max-model-len", "2048"]
+    engine_arguments.extend(_LIKELIEST_TOKENS)
     running = WattlineProcess(tmp_path_factory.mktemp("server") / "output.log", [], engine_arguments)
     try:
         show(f"shared server ready after {running.wait_ready():.1f} s")
@@ -114,7 +118,7 @@ def start_server(checkpoint: Path, tmp_path: Path) -> Iterator[StartServer]:
 
     def start(*arguments: str) -> WattlineProcess:
         log_path = tmp_path / f"output-{len(started)}.log"
-        started.append(WattlineProcess(log_path, list(arguments), ["--max-model-len", "1024"]))
+        started.append(WattlineProcess(log_path, list(arguments), ["--max-model-len", "1024", *_LIKELIEST_TOKENS]))
         return started[-1]
 
     yield start

@@ -38,7 +38,9 @@ async def async_client(server: WattlineProcess) -> AsyncIterator[AsyncOpenAI]:
 
 @pytest.mark.client("openai", "completions", "`completion.energy`")
 def test_completion(client: OpenAI) -> None:
-    completion = client.completions.create(model=MODEL, prompt="The capital of France is", max_tokens=8)
+    completion = client.completions.create(
+        model=MODEL, prompt="The capital of France is", max_tokens=8, extra_body={"ignore_eos": True}
+    )
     energy = energy_of(completion)
     check_energy(energy)
     assert completion.usage is not None
