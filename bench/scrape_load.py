@@ -96,9 +96,7 @@ def _fleet(folder: Path, workers: int) -> Iterator[list[str]]:
         yield [f"unix:{name}" for name in names]
 
 
-def _half(
-    server: ScrapedServer, prometheus: Prometheus, result: ScrapeResult, *, is_scraped: bool
-) -> LoadResult:
+def _half(server: ScrapedServer, prometheus: Prometheus, result: ScrapeResult, *, is_scraped: bool) -> LoadResult:
     settings = result.settings
     os.kill(prometheus.pid, signal.SIGCONT if is_scraped else signal.SIGSTOP)
     try:
