@@ -28,7 +28,7 @@ class PrometheusError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series of an answer: its labels, and the latest value that is a number; None where there is none."""
+    """One series of an answer: its labels, and its largest value that is a number; None where there is none."""
 
     labels: dict[str, str]
     value: float | None
@@ -59,12 +59,12 @@ class Prometheus:
         data = self._get("/api/v1/query", parameters)
         if data["resultType"] == "scalar":
             return [Series({}, float(data["result"][1]))]
-        return [Series(found["metric"], _latest([found["value"]])) for found in data["result"]]
+        return [Series(found["metric"], _largest([found["value"]])) for found in data["result"]]
 
     def over_time(
         self, expression: str, since_unix_seconds: float, until_unix_seconds: float, step_seconds: float
     ) -> list[Series]:
-        """The series of an expression over a range, each with its latest number.
+        """The series of an expression over a range, each with its largest number.
 
         Raises:
             PrometheusError: the expression is refused.
@@ -76,7 +76,7 @@ class Prometheus:
             "step": f"{step_seconds:g}",
         }
         data = self._get("/api/v1/query_range", parameters)
-        return [Series(found["metric"], _latest(found["values"])) for found in data["result"]]
+        return [Series(found["metric"], _largest(found["values"])) for found in data["result"]]
 
     def number(self, expression: str, at_unix_seconds: float | None = None) -> float | None:
         """The value of an expression of one series, None where it has none."""
@@ -154,9 +154,5 @@ def _configured(folder: Path, target: str, key: str | None, interval_seconds: fl
     return path, tuple(changed)
 
 
-def _latest(values: list[tuple[float, str]]) -> float | None:
-    for _, text in reversed(values):
-        value = float(text)
-        if math.isfinite(value):
-            return value
-    return None
+def _largest(values: list[tuple[float, str]]) -> float | None:
+    return max((value for value in (float(text) for _, text in values) if math.isfinite(value)), default=None)

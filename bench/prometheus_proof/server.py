@@ -78,7 +78,7 @@ class ScrapedServer:
 
 @contextlib.contextmanager
 def scraped_server(
-    folder: Path, arguments: Sequence[str], engine_arguments: Sequence[str] = (), small_budget_joules: float = 20.0
+    folder: Path, arguments: Sequence[str], engine_arguments: Sequence[str] = (), small_budget_joules: float = 0.5
 ) -> Iterator[ScrapedServer]:
     """Runs `wattline serve` with these arguments beside our configuration, for the time of the block.
 

@@ -12,6 +12,8 @@ from promql_parser import AggModifierType, Expr, LabelModifierType, VectorMatchC
 
 Labels = frozenset[str]
 _NONE: Final[Labels] = frozenset()
+# Aggregations that choose among series and leave those that they choose as they are.
+_CHOOSING: Final = frozenset({"topk", "bottomk"})
 _SET_OPERATORS: Final = frozenset({"and", "or", "unless"})
 # Functions whose one argument is a number or nothing: their result has no labels.
 _WITHOUT_LABELS: Final = frozenset({"vector", "scalar", "time", "pi", "absent", "absent_over_time"})
@@ -64,19 +66,21 @@ class _Reader:
 
     def _aggregated(self, node: promql_parser.AggregateExpr) -> Labels:
         inner = self.labels(node.expr)
+        named = _NONE if node.modifier is None else frozenset(node.modifier.labels)
+        _check(named, inner, f"the aggregation over {node.expr}")
+        if str(node.op) in _CHOOSING:
+            return inner
         if node.modifier is None:
             return _NONE
-        named = frozenset(node.modifier.labels)
-        _check(named, inner, f"the aggregation over {node.expr}")
         return named if node.modifier.type == AggModifierType.By else inner - named
 
     def _combined(self, node: promql_parser.BinaryExpr) -> Labels:
         left, right = self.labels(node.lhs), self.labels(node.rhs)
         modifier = node.modifier
         matching = None if modifier is None else modifier.matching
-        if matching is not None:
+        if matching is not None and matching.type == LabelModifierType.Include:
             for side, labels in ((node.lhs, left), (node.rhs, right)):
-                _check(matching.labels, labels, f"on or ignoring over {side}")
+                _check(matching.labels, labels, str(side))
         if str(node.op) in _SET_OPERATORS:
             return left | right if str(node.op) == "or" else left
         if modifier is None or matching is None:
