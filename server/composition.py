@@ -36,8 +36,10 @@ from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
+from server.state_metrics import GridCollector, RefusalCollector, SettingsCollector
 from server.tenant_reload import TenantReload
 from server.tracing import Tracing
+from server.worker_metrics import WorkerCollector
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor
@@ -84,14 +86,22 @@ def compose(
     limits = _limits(settings, models)
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
-    metrics = ServerMetrics()
+    metrics = ServerMetrics(targets)
     books = RequestBooks(ledger, metrics, carbon)
-    metrics.registry.register(GateCollector(gate))
-    metrics.registry.register(LedgerCollector(ledger))
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
-    metrics.watch(roster)
     log = DecisionLog(time.time)
+    collectors = [
+        WorkerCollector(roster),
+        SettingsCollector(settings.policy, targets),
+        RefusalCollector(log),
+        GateCollector(gate, metrics.tenants),
+        LedgerCollector(ledger),
+    ]
+    if carbon is not None:
+        collectors.append(GridCollector(carbon, time.time))
+    for collector in collectors:
+        metrics.registry.register(collector)
     supervisors: dict[str, Supervisor] = {}
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
