@@ -13,6 +13,7 @@ from scheduler.core import Scheduler
 from server.access.caller import Caller
 from server.access.gate import Gate
 from server.api_error import ApiError
+from server.dashboard.routes import add_dashboard
 from server.energy_routes import add_energy_routes
 from server.ledger.ledger import DatabaseLedger, NoLedger
 from server.live.report import LiveReport
@@ -53,6 +54,7 @@ def create_app(parts: AppParts) -> FastAPI:
     add_energy_routes(app, parts.ledger, lambda request: _own_tenant(parts.gate, request))
     # It tells of every tenant, like the metrics.
     add_live_route(app, parts.live, lambda request: _caller(parts.gate, request).require_admin())
+    add_dashboard(app)
     # Everything else under /v1 leaves FastAPI here, as plain ASGI: bodies are relayed as bytes and must not be parsed,
     # and routing them through FastAPI's per-request machinery would cost as much as all the rest of the way.
     app.add_middleware(ProxyMiddleware, proxy=parts.proxy)
