@@ -87,7 +87,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         # A route of ours that answers GET and HEAD has one id for both; each gets its own below.
         warnings.filterwarnings("ignore", "Duplicate Operation ID", UserWarning)
         own = get_openapi(
-            title=app.title, version=_version(), summary=app.summary, description=_DESCRIPTION, routes=app.routes
+            title=app.title, version=package_version(), summary=app.summary, description=_DESCRIPTION, routes=app.routes
         )
     paths: dict[str, Any] = {path: _own_operations(path, operations) for path, operations in own["paths"].items()}
     for route in _ROUTES:
@@ -112,7 +112,8 @@ _SECURITY: Final = {
 }
 
 
-def _version() -> str:
+def package_version() -> str:
+    """Wattline's own version."""
     try:
         return importlib.metadata.version("wattline")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
