@@ -31,7 +31,6 @@ from server.live.tally import LiveTally
 from server.live.token_rates import TokenRates
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
-from server.openapi import package_version
 from server.proxy import Proxy
 from server.reload import ReloadHook
 from server.request_books import RequestBooks
@@ -43,6 +42,7 @@ from server.settings import Settings
 from server.state_metrics import GridCollector, RefusalCollector, SettingsCollector
 from server.tenant_reload import TenantReload
 from server.tracing import Tracing
+from server.version import wattline_version
 from server.worker_metrics import WorkerCollector
 from workers.client import EngineClient
 from workers.engine import EngineReady
@@ -116,7 +116,7 @@ def compose(
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
-    facts = ServerFacts(package_version(), settings.policy, targets, time.time())
+    facts = ServerFacts(wattline_version(), settings.policy, targets, time.time())
     live = LiveReport(facts, tally, roster, core, gate, TokenRates(time.monotonic), time.time)
     app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger, live))
     return ServerParts(
