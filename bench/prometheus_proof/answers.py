@@ -96,7 +96,7 @@ def _rule(prometheus: Prometheus, rule: Rule, shown: Shown) -> Asked:
         found = prometheus.instant(expression, shown.until_unix_seconds)
         if found:
             return _judged(where, rule.name, expression, found, "fires")
-        for part in _looked_at(expression):
+        for part in looked_at(expression):
             if seen := prometheus.instant(part, shown.until_unix_seconds):
                 return _judged(where, rule.name, expression, seen, f"does not fire; of {part}")
     except PrometheusError as error:
@@ -105,13 +105,14 @@ def _rule(prometheus: Prometheus, rule: Rule, shown: Shown) -> Asked:
 
 
 def _judged(where: str, what: str, expression: str, found: list[Series], remark: str = "") -> Asked:
+    expression = " ".join(expression.split())  # rules are written over several lines
     numbers = [series for series in found if series.value is not None]
     if not numbers:
         return Asked(where, what, expression, len(found), None, {}, "no series" if not found else "no number")
     return Asked(where, what, expression, len(found), numbers[0].value, numbers[0].labels, None, remark)
 
 
-def _looked_at(expression: str) -> Iterator[str]:
+def looked_at(expression: str) -> Iterator[str]:
     """Ever smaller parts of an alert's expression: what stands left of a comparison, or inside of a function."""
     node = promql_parser.parse(expression)
     while True:

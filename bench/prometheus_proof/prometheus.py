@@ -140,7 +140,7 @@ def running(folder: Path, target: str, key: str | None, pace: Pace) -> Iterator[
     Raises:
         ChildFailedError: it did not start, as when it does not like its configuration.
     """
-    configuration, substitutions = _configured(folder, target, key, pace)
+    configuration, substitutions = configured(folder, target, key, pace)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'data'}"]
@@ -149,7 +149,7 @@ def running(folder: Path, target: str, key: str | None, pace: Pace) -> Iterator[
         yield Prometheus(url, pid, substitutions)
 
 
-def _configured(folder: Path, target: str, key: str | None, pace: Pace) -> tuple[Path, tuple[str, ...]]:
+def configured(folder: Path, target: str, key: str | None, pace: Pace) -> tuple[Path, tuple[str, ...]]:
     """A copy of what is shipped, changed where this machine and this hurry ask for it; and what was changed."""
     yaml = YAML(typ="safe")
     shutil.copytree(SHIPPED, folder / "prometheus")
