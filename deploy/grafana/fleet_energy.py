@@ -153,7 +153,7 @@ def _efficiency() -> Row:
                 "The share saved of the round-robin estimate. Below zero, round-robin would have been cheaper.",
                 "percentunit",
                 Query(f"1 - {ratio(compared, elsewhere, 'model')}", "{{model}}"),
-            ).min(-0.25),
+            ),
         ),
     )
 

@@ -76,9 +76,9 @@ def _at_a_glance() -> Row:
                 steps=_GOOD,
             ),
             number(
-                "Ledger",
-                "1 while every server writes its rows.",
-                "short",
+                "Ledger written",
+                "Whether every server's ledger takes its rows.",
+                "bool_yes_no",
                 Query(f"min({series('wattline_ledger_available')})"),
                 steps=((None, RED), (1, GREEN)),
             ),
