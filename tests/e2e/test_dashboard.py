@@ -8,6 +8,7 @@ import pytest
 from tests.browser import chromium, viewer
 from tests.e2e.figures import show
 from tests.e2e.wattline_process import WattlineProcess
+from tests.integration.http_answers import ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -24,12 +25,11 @@ async def test_somebody_asks_and_sees_what_it_cost(server: WattlineProcess) -> N
         assert price in said
         await seen.until("document.querySelector('#recent-table tr.own') !== null")
         assert price in await seen.text("#recent-table tr.own")
-        async with aiohttp.ClientSession(server.url) as client, client.get("/v1/energy/live") as told:
-            live = await told.json()
-        own = live["recent_requests"][0]
         async with aiohttp.ClientSession(server.url) as client:
-            async with client.get(f"/v1/energy/requests/{own['request_id']}") as kept:
-                assert (await kept.json())["energy_joules"] == own["energy_joules"]
+            live = (await ask(client, "/v1/energy/live", method="GET")).json()
+            own = live["recent_requests"][0]
+            kept = (await ask(client, f"/v1/energy/requests/{own['request_id']}", method="GET")).json()
+        assert kept["energy_joules"] == own["energy_joules"]
         assert live["power_watts"]
         assert all(joules is not None for joules in live["accounts_joules"].values())
         assert await seen.serious_findings() == []
