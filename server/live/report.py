@@ -14,6 +14,7 @@ from scheduler.targets import LatencyTargets
 from scheduler.tiers import TIERS
 from server.access.energy_budget import BudgetState
 from server.access.gate import Gate, TenantUsage
+from server.access.tenants import ANONYMOUS
 from server.live.tally import OUTCOMES, LiveTally, TenantTally
 from server.live.token_rates import TokenRates
 from server.roster import Member, Roster
@@ -98,7 +99,12 @@ class LiveReport:
 
     def _tenants(self) -> list[dict[str, Any]]:
         """Those that asked for anything or hold a key, the costliest first."""
-        known = [(usage, self._tally.tenants.get(usage.tenant, _UNKNOWN)) for usage in self._gate.usage()]
+        known = [
+            (usage, self._tally.tenants.get(usage.tenant, _UNKNOWN))
+            for usage in self._gate.usage()
+            # Whoever has no key is nobody where keys are needed.
+            if usage.tenant != ANONYMOUS or not self._gate.has_keys or ANONYMOUS in self._tally.tenants
+        ]
         known.sort(key=lambda one: (-(one[1].energy_joules or 0.0), -one[1].requests, one[0].tenant))
         return [_tenant(usage, tally) for usage, tally in known[:_MOST_TENANTS]]
 
