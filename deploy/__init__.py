@@ -1,0 +1,1 @@
+"""What surrounds a running server: images, charts, units, Prometheus' configuration, Grafana's dashboards."""
