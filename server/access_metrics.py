@@ -1,56 +1,65 @@
-"""The Prometheus families of the gate and the ledger: read from their owners at scrape time.
-
-Cardinality is bounded: tenants are those that hold a key, reasons and periods are closed sets.
-"""
+"""The Prometheus families of the gate and the ledger: read from their owners at scrape time."""
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from metering.counter import MICROJOULES_PER_JOULE
-from server.access.gate import Gate
+from server import metric_catalogue as catalogue
+from server.access.energy_budget import BudgetState, Period
+from server.access.gate import Gate, TenantUsage
 from server.access.tenant_account import Refusal
 from server.ledger.ledger import DatabaseLedger, NoLedger
+from server.tenant_labels import TenantLabels
 
 
 class GateCollector(Collector):
     """What tenants were refused, and what is left of their budgets."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, tenants: TenantLabels) -> None:
         self._gate = gate
+        self._tenants = tenants
 
     def collect(self) -> Iterator[Metric]:
-        refusals = CounterMetricFamily(
-            "wattline_tenant_refusals", "Requests refused for a tenant's limits.", labels=("tenant", "reason")
-        )
-        running = GaugeMetricFamily("wattline_tenant_running_requests", "Requests in flight.", labels=("tenant",))
-        unknown = GaugeMetricFamily(
-            "wattline_tenant_unknown_energy_requests",
-            "Requests ended whose energy nobody has told: budgets count them as nothing.",
-            labels=("tenant",),
-        )
-        remaining = GaugeMetricFamily(
-            "wattline_tenant_energy_budget_remaining_joules",
-            "What is left of a tenant's budget.",
-            labels=("tenant", "period"),
-        )
-        limit = GaugeMetricFamily(
-            "wattline_tenant_energy_budget_joules", "A tenant's budget.", labels=("tenant", "period")
-        )
+        by_label: dict[str, list[TenantUsage]] = {}
         for usage in self._gate.usage():
-            running.add_metric((usage.tenant,), usage.running)
-            unknown.add_metric((usage.tenant,), usage.unknown_energy_requests)
-            for reason in Refusal:
-                refusals.add_metric((usage.tenant, reason.value), usage.refusals.get(reason, 0))
-            for budget in usage.budgets:
-                labels = usage.tenant, budget.period.value
-                limit.add_metric(labels, budget.limit_microjoules / MICROJOULES_PER_JOULE)
-                remaining.add_metric(labels, budget.remaining_microjoules / MICROJOULES_PER_JOULE)
-        yield from (refusals, running, unknown, remaining, limit)
-        yield CounterMetricFamily(
-            "wattline_invalid_keys", "Requests refused for want of a valid key.", self._gate.invalid_keys
-        )
+            by_label.setdefault(self._tenants.of(usage.tenant), []).append(usage)
+        yield from _limits(by_label)
+        yield from _budgets(by_label)
+        invalid = catalogue.INVALID_KEYS.total()
+        invalid.add_metric((), self._gate.invalid_keys)
+        yield invalid
+
+
+def _limits(by_label: dict[str, list[TenantUsage]]) -> Iterator[Metric]:
+    refusals = catalogue.TENANT_REFUSALS.total()
+    running, unknown = catalogue.TENANT_RUNNING.gauge(), catalogue.TENANT_UNKNOWN.gauge()
+    for label, usages in by_label.items():
+        running.add_metric((label,), sum(usage.running for usage in usages))
+        unknown.add_metric((label,), sum(usage.unknown_energy_requests for usage in usages))
+        for reason in Refusal:
+            refusals.add_metric((label, reason.value), sum(usage.refusals.get(reason, 0) for usage in usages))
+    yield from (refusals, running, unknown)
+
+
+def _budgets(by_label: dict[str, list[TenantUsage]]) -> Iterator[Metric]:
+    remaining, limit = catalogue.BUDGET_REMAINING.gauge(), catalogue.BUDGET.gauge()
+    for label, usages in by_label.items():
+        tightest: dict[Period, BudgetState] = {}
+        for budget in (budget for usage in usages for budget in usage.budgets):
+            known = tightest.get(budget.period)
+            if known is None or _left(budget) < _left(known):
+                tightest[budget.period] = budget
+        for period, budget in tightest.items():
+            labels = label, period.value
+            limit.add_metric(labels, budget.limit_microjoules / MICROJOULES_PER_JOULE)
+            remaining.add_metric(labels, budget.remaining_microjoules / MICROJOULES_PER_JOULE)
+    yield from (remaining, limit)
+
+
+def _left(budget: BudgetState) -> float:
+    return budget.remaining_microjoules / budget.limit_microjoules if budget.limit_microjoules else 0.0
 
 
 class LedgerCollector(Collector):
@@ -61,10 +70,12 @@ class LedgerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         status = self._ledger.status()
-        yield GaugeMetricFamily("wattline_ledger_available", "1 while rows are written.", float(status.is_available))
-        yield GaugeMetricFamily("wattline_ledger_pending_rows", "Rows waiting to be written.", status.pending_rows)
-        yield CounterMetricFamily("wattline_ledger_written_rows", "Rows written.", status.written_rows_total)
-        yield CounterMetricFamily(
-            "wattline_ledger_failed_writes", "Groups of rows that could not be written.", status.failed_writes_total
-        )
-        yield CounterMetricFamily("wattline_ledger_lost_rows", "Rows given up for good.", status.lost_rows_total)
+        available, pending = catalogue.LEDGER_AVAILABLE.gauge(), catalogue.LEDGER_PENDING.gauge()
+        available.add_metric((), float(status.is_available))
+        pending.add_metric((), status.pending_rows)
+        written, lost = catalogue.LEDGER_WRITTEN.total(), catalogue.LEDGER_LOST.total()
+        failed = catalogue.LEDGER_FAILED.total()
+        written.add_metric((), status.written_rows_total)
+        failed.add_metric((), status.failed_writes_total)
+        lost.add_metric((), status.lost_rows_total)
+        yield from (available, pending, written, failed, lost)

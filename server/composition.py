@@ -26,6 +26,9 @@ from server.engines import PlannedEngine, plan_engines
 from server.latency_targets import latency_targets
 from server.ledger.ledger import DatabaseLedger, NoLedger, open_ledger
 from server.ledger_of_aborts import LedgerOfAborts
+from server.live.report import LiveReport, ServerFacts
+from server.live.tally import LiveTally
+from server.live.token_rates import TokenRates
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
 from server.proxy import Proxy
@@ -36,8 +39,11 @@ from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
+from server.state_metrics import GridCollector, RefusalCollector, SettingsCollector
 from server.tenant_reload import TenantReload
 from server.tracing import Tracing
+from server.version import wattline_version
+from server.worker_metrics import WorkerCollector
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.supervisor import Supervisor
@@ -84,14 +90,23 @@ def compose(
     limits = _limits(settings, models)
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
-    metrics = ServerMetrics()
-    books = RequestBooks(ledger, metrics, carbon)
-    metrics.registry.register(GateCollector(gate))
-    metrics.registry.register(LedgerCollector(ledger))
+    metrics = ServerMetrics(targets)
+    tally = LiveTally(time.monotonic)
+    books = RequestBooks(ledger, metrics, tally, carbon)
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
-    metrics.watch(roster)
     log = DecisionLog(time.time)
+    collectors = [
+        WorkerCollector(roster),
+        SettingsCollector(settings.policy, targets),
+        RefusalCollector(log),
+        GateCollector(gate, metrics.tenants),
+        LedgerCollector(ledger),
+    ]
+    if carbon is not None:
+        collectors.append(GridCollector(carbon, time.time))
+    for collector in collectors:
+        metrics.registry.register(collector)
     supervisors: dict[str, Supervisor] = {}
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
@@ -101,7 +116,9 @@ def compose(
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
-    app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger))
+    facts = ServerFacts(wattline_version(), settings.policy, targets, time.time())
+    live = LiveReport(facts, tally, roster, core, gate, TokenRates(time.monotonic), time.time)
+    app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger, live))
     return ServerParts(
         app,
         driver,

@@ -17,7 +17,8 @@ class ExchangeRecord:
     """One request and its answer. Durations in seconds since arrival; None is unknown or does not apply.
 
     `row_id` is its own in the ledger, where `request_id` may be the caller's and come again. `is_kept` once the ledger
-    has been given it; `admission` is its place within its tenant's limits.
+    has been given it; `admission` is its place within its tenant's limits. `held_up_seconds` is how long its caller let
+    a stream wait.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class ExchangeRecord:
     queue_seconds: float | None = None
     first_byte_seconds: float | None = None
     total_seconds: float = 0.0
+    held_up_seconds: float = 0.0
     cost: Cost = field(default=NO_COST)
     carbon_g_co2eq: float | None = None
     grid_carbon_intensity_gco2perkwhr: float | None = None

@@ -131,7 +131,7 @@ class Relay:
             await self._stream_on(piece, response, awaited, end, annotate)
         finally:
             watch.close()
-            self.held_up_seconds = watch.held_up_seconds
+            self.held_up_seconds = record.held_up_seconds = watch.held_up_seconds
 
     async def _stream_on(
         self,

@@ -15,6 +15,7 @@ from server.worker_energy import WorkerEnergy
 from workers.client import EngineClient
 from workers.engine import EngineReady
 from workers.errors import EngineUnreachableError
+from workers.loss import WorkerLoss
 from workers.progress import DEFAULT_STALL_SECONDS, AwaitedAnswer, WorkerProgress
 from workers.supervisor import Supervisor, WorkerState
 
@@ -109,7 +110,7 @@ class Roster:
         if status is None or status < 500:
             return False
         if member.client is client and member.is_ready:
-            self._give_up(member, f"its engine has died: GET /health answered {status}")
+            self._give_up(member, f"its engine has died: GET /health answered {status}", WorkerLoss.DIED)
         return True
 
     def is_served_elsewhere(self, model: str, but_worker_ids: Collection[str]) -> bool:
@@ -195,13 +196,13 @@ class Roster:
             for member in self._members.values():
                 cause = member.progress.is_hung(self._clock())
                 if cause is not None:
-                    self._give_up(member, cause)
+                    self._give_up(member, cause, WorkerLoss.HUNG)
 
-    def _give_up(self, member: Member, cause: str) -> None:
+    def _give_up(self, member: Member, cause: str, loss: WorkerLoss) -> None:
         """Break off all that is awaited from a worker that will not answer, so that it may be tried elsewhere."""
         logger.error("worker %s is given up: %s", member.worker_id, cause)
         member.progress.started(self._clock())
-        member.supervisor.hang(cause)
+        member.supervisor.hang(cause, loss)
         client, member.client = member.client, None
         if client is not None:
             self._close(client.abort(), member.worker_id)

@@ -12,6 +12,24 @@ from server.energy_report import EnergyReport, Work
 Accounts = dict[tuple[str, str], int]
 
 
+@dataclass(frozen=True, slots=True)
+class WorkDone:
+    """What an engine has done: forward passes, the time they took, and the tokens they decoded and prefilled."""
+
+    steps: int
+    step_seconds: float
+    decode_tokens: int
+    prefill_tokens: int
+
+    def __add__(self, other: "WorkDone") -> "WorkDone":
+        return WorkDone(
+            self.steps + other.steps,
+            self.step_seconds + other.step_seconds,
+            self.decode_tokens + other.decode_tokens,
+            self.prefill_tokens + other.prefill_tokens,
+        )
+
+
 @dataclass(slots=True)
 class WorkerEnergy:
     """Totals per (component, account) in integer microjoules, from the worker's `GET /energy` reports.
@@ -30,6 +48,8 @@ class WorkerEnergy:
     running_requests: int = 0
     waiting_requests: int = 0
     work: WorkReport | None = None
+    _past_work: WorkDone | None = None
+    _present_work: WorkDone | None = None
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
@@ -63,12 +83,21 @@ class WorkerEnergy:
             for account, microjoules in accounts.items():
                 self._present[component, account] = microjoules
         self.work = None if report.work is None else self._work_report(report.work)
+        if (work := report.work) is not None:
+            self._present_work = WorkDone(
+                work.steps_total, work.step_seconds_total, work.decode_tokens_total, work.prefill_tokens_total
+            )
         return self._newly_ended(report)
 
     def totals(self) -> Iterator[tuple[tuple[str, str], int]]:
         """((component, account), microjoules) over all lives of the worker."""
         for key in {**self._past, **self._present}:
             yield key, self._past.get(key, 0) + self._present.get(key, 0)
+
+    def work_done(self) -> WorkDone | None:
+        """Over all lives of the worker; None where it has never told."""
+        past, present = self._past_work, self._present_work
+        return present if past is None else past if present is None else past + present
 
     def gone(self) -> None:
         """The worker stopped or is silent: it draws nothing we know of."""
@@ -111,6 +140,7 @@ class WorkerEnergy:
             self._past[key] = self._past.get(key, 0) + microjoules
         self._present = {}
         self._last_in_flight = {}
+        self._past_work, self._present_work = self.work_done(), None
 
     def _newly_ended(self, report: EnergyReport) -> list[tuple[str, int]]:
         # Those cut off have a longer list of their own. Counted, not looked up by id: callers may use one id again.

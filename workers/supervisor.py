@@ -5,6 +5,7 @@ Tells of it in scheduler events. Whether a worker is hung is judged elsewhere, w
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
@@ -13,6 +14,7 @@ from scheduler.events import WorkerEvent, WorkerLost, WorkerParked, WorkerReady
 from workers.client import EngineClient
 from workers.engine import Engine, EngineReady
 from workers.errors import EngineStartError
+from workers.loss import WorkerLoss
 from workers.orders import Orders
 
 logger = logging.getLogger("wattline.workers")
@@ -47,7 +49,8 @@ class Supervisor:
 
     `on_ready` is called before WorkerReady is told, so that whoever speaks to the engine is prepared. `hardware` is
     what WorkerReady says the engine runs on. `is_parked` while nothing but an order is missing for it to serve, and on
-    its way up from there. `before_parking` is awaited while a worker that is to be parked still answers.
+    its way up from there. `losses` counts how it was lost. `before_parking` is awaited while a worker that is to be
+    parked still answers.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Supervisor:
         self.state = WorkerState.STOPPED
         self.is_parked = False
         self.restarts = 0
+        self.losses: Counter[WorkerLoss] = Counter()
         self.start_seconds: float | None = None
         self._hardware = hardware
         self._before_parking = before_parking
@@ -94,6 +98,7 @@ class Supervisor:
                     raise
                 self.is_parked = False
                 logger.error("worker %s did not start: %s", self._worker_id, error)  # noqa: TRY400  # expected
+                self.losses[WorkerLoss.NOT_STARTED] += 1
                 self._tell(WorkerLost(self._worker_id, f"it did not start: {error}"))
                 await self._back_off(_RESTART_GRACE_SECONDS)
             else:
@@ -116,15 +121,16 @@ class Supervisor:
         """Start a parked engine; one that is just being parked starts once it is. Does nothing to any other."""
         self._orders.unpark()
 
-    def hang(self, cause: str) -> None:
-        """The engine makes no progress: tell WorkerLost, end every process of it at once, and start it again.
+    def hang(self, cause: str, loss: WorkerLoss = WorkerLoss.HUNG) -> None:
+        """The engine makes no progress, or says itself that it is dead.
 
+        Tells WorkerLost, ends every process of it at once, and starts it again.
         Does nothing unless it is ready. Not ours to end, it is taken back once it answers a probe. WorkerLost has been
         told when this returns: what breaks off with the engine is not to be sent to it again.
         """
         if self.state is WorkerState.READY:
             self._orders.hang()
-            self._tell_lost(cause)
+            self._tell_lost(cause, loss)
 
     def suspect(self) -> None:
         """A request broke off on this worker: find out whether it still answers, and if so announce it anew.
@@ -196,10 +202,11 @@ class Supervisor:
         else:
             if self._clock() - since_seconds > _STABLE_SECONDS:
                 self._pause_seconds = _FIRST_PAUSE_SECONDS
-            self._tell_lost(cause or "it ended")
+            self._tell_lost(cause or "it ended", WorkerLoss.DIED if self.engine.can_park else WorkerLoss.SILENT)
             await self._back_off(_RESTART_GRACE_SECONDS)
 
-    def _tell_lost(self, cause: str) -> None:
+    def _tell_lost(self, cause: str, loss: WorkerLoss) -> None:
+        self.losses[loss] += 1
         self.state = WorkerState.BACKING_OFF
         logger.error("worker %s is lost: %s", self._worker_id, cause)
         # The pause and another start like the last; nobody can say when somebody else's server returns.

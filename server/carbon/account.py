@@ -59,3 +59,7 @@ class CarbonAccount:
     def of(self, energy_joules: float | None, unix_seconds: float) -> RequestCarbon:
         """What a request that ends now has emitted."""
         return carbon_of(energy_joules, self._grid.now(unix_seconds), self._pue)
+
+    def grid_at(self, unix_seconds: float) -> CarbonIntensity:
+        """The grid's own carbon intensity, as far as it is known then."""
+        return self._grid.now(unix_seconds)

@@ -1,0 +1,1 @@
+"""Prometheus' configuration, recording rules and alerts, with what checks them."""

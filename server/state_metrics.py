@@ -1,0 +1,67 @@
+"""The families that tell what the server is set to, what its scheduler refused and how clean the grid is."""
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from scheduler.commands import RejectCause
+from scheduler.targets import LatencyTargets
+from server import metric_catalogue as catalogue
+from server.carbon.account import CarbonAccount
+from server.decision_log import DecisionLog
+
+
+class SettingsCollector(Collector):
+    """The build, the policy and the targets in force. They do not change while the server runs."""
+
+    def __init__(self, policy: str, targets: LatencyTargets) -> None:
+        self._policy = policy
+        self._targets = targets
+        self._version = _own_version()
+
+    def collect(self) -> Iterator[Metric]:
+        build = catalogue.BUILD.gauge()
+        build.add_metric((self._version, self._policy), 1.0)
+        ttft, tpot = catalogue.SLO_TTFT.gauge(), catalogue.SLO_TPOT.gauge()
+        ttft.add_metric((), self._targets.ttft_seconds)
+        tpot.add_metric((), self._targets.tpot_seconds)
+        yield from (build, ttft, tpot)
+
+
+class RefusalCollector(Collector):
+    """Why the scheduler refused requests."""
+
+    def __init__(self, log: DecisionLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        refusals, counts = catalogue.REFUSALS.total(), self._log.refusals_by_cause()
+        for cause in RejectCause:
+            refusals.add_metric((cause.value,), counts.get(cause.value, 0))
+        yield refusals
+
+
+class GridCollector(Collector):
+    """The grid's carbon intensity. `clock` gives Unix seconds."""
+
+    def __init__(self, carbon: CarbonAccount, clock: Callable[[], float]) -> None:
+        self._carbon = carbon
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        intensity, age = catalogue.GRID_CARBON.gauge(), catalogue.GRID_CARBON_AGE.gauge()
+        now = self._carbon.grid_at(self._clock())
+        if now.gco2_per_kwh is not None:
+            intensity.add_metric((now.source,), now.gco2_per_kwh)
+        if now.age_seconds is not None:
+            age.add_metric((), now.age_seconds)
+        yield from (intensity, age)
+
+
+def _own_version() -> str:
+    try:
+        return version("wattline")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
