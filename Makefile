@@ -49,11 +49,16 @@ test: $(STAMPS)/dev ## Run every test this machine can run
 	.venv/bin/python -m pytest $(SOLITARY_TESTS) $(ARGS) || solitary=$$?; \
 	case "$$sharing $$solitary" in "0 0" | "0 5" | "5 0") ;; *) exit 1 ;; esac # 5: ARGS left no test on that side
 
-check: $(STAMPS)/dev ## Check format, lint, import rules and types
+check: $(STAMPS)/dev ## Check format, lint, import rules, types and what is deployed
 	.venv/bin/ruff format --check --quiet .
 	.venv/bin/ruff check --quiet .
 	.venv/bin/lint-imports
 	.venv/bin/mypy
+	.venv/bin/python -m server.metrics_page --check
+	.venv/bin/python -m deploy.prometheus.check
+	.venv/bin/python -m deploy.grafana --check
+	.venv/bin/python -m deploy.grafana.check
+	.venv/bin/python -m deploy.check
 
 lint: check
 
@@ -96,7 +101,8 @@ lock: $(STAMPS)/tools ## Resolve requirements/*.txt anew from pyproject.toml
 	{ $(call lock_header,The CPU build of vLLM and the server without the three packages it must not have); \
 	    $(call portable,$$new/cpu); } > requirements/cpu.txt; \
 	{ $(call lock_header,The GPU build of vLLM and the server); $(call portable,$$new/gpu); } > requirements/gpu.txt; \
-	{ $(call lock_header,What tests and checks need beside cpu.txt or gpu.txt); cat $$new/dev; } > requirements/dev.txt; \
+	{ $(call lock_header,What tests and checks need beside cpu.txt or gpu.txt); \
+	    sed -E 's/^(helm-python-sdk=.+)$$/\1 ; platform_machine == "x86_64"/' $$new/dev; } > requirements/dev.txt; \
 	{ $(call lock_header,What builds Wattline's own package and locks its requirements); \
 	    cat $$new/tools; } > requirements/tools.txt
 
