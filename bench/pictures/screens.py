@@ -17,7 +17,8 @@ _ARGUMENTS: Final = (
     "--disable-sync",
 )
 _PATIENCE_MILLISECONDS: Final = 60_000
-_PROMPT: Final = "What is a joule, in one sentence?"
+# What a small model knows too.
+_PROMPT: Final = "What is the capital of France?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,10 @@ class Screen:
     height: int
     scale: float
     is_dark: bool
+
+    @property
+    def is_phone(self) -> bool:
+        return self.width < 700
 
 
 SCREENS: Final = (
@@ -66,6 +71,8 @@ def _open(browser: Browser, url: str, key: str | None, screen: Screen) -> Page:
         device_scale_factor=screen.scale,
         color_scheme="dark" if screen.is_dark else "light",
         reduced_motion="reduce",
+        is_mobile=screen.is_phone,
+        has_touch=screen.is_phone,
     )
     context.set_default_timeout(_PATIENCE_MILLISECONDS)
     page = context.new_page()
