@@ -23,7 +23,7 @@ async def test_the_banner_says_what_is_served_and_where(server: FrontEnd) -> Non
     lines = server.output().splitlines()
     said = dict(line.removeprefix("wattline: ").split(maxsplit=1) for line in lines[:10])
     assert said["Wattline"].endswith(f"listening on {server.url}")
-    assert said["model"] == "whatever 1 attached server serves"
+    assert said["model"] == "those of 1 attached server"
     assert said["energy"] == "as the attached servers tell it"
     assert said["policy"].startswith("energy, targets p99 TTFT 1 s")
     assert said["keys"] == "none: whoever is on this machine may send requests"

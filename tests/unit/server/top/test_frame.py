@@ -81,6 +81,8 @@ def test_requests_come_latest_first_and_tenants_by_what_they_used() -> None:
     assert [row.cells[0].text for row in rows] == ["1 s", "7 s"]
     assert rows[0].cells[1].text == "x" * 23 + "…"
     assert rows[0].detail.endswith("energy not known: its worker has not told yet")
+    by_age = grid_of(state.sorted_by("requests", "ago"), "requests").rows
+    assert [row.cells[0].text for row in by_age] == ["1 s", "7 s"]
     tenants = grid_of(state, "tenants").rows
     assert [row.key for row in tenants] == ["zoo", "acme", "new"]
     assert tenants[1].cells[-1].text == "5 % of the day's"
