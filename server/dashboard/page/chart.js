@@ -5,6 +5,7 @@ import { clock } from "./format.js";
 
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 const SYNC = "wattline";
+const LEAST_SECONDS = 30;
 
 /** `series` are `{ name, colour, fill, dash, steps }`, colours being names of the style's variables. */
 export class Chart {
@@ -84,9 +85,12 @@ export class Chart {
     this.tell();
   }
 
+  /** The last minutes, or as many of them as have been seen. */
   span() {
-    const last = this.history.times.at(-1) ?? Date.now() / 1000;
-    return [last - this.minutes * 60, last];
+    const { times } = this.history;
+    const last = times.at(-1) ?? Date.now() / 1000;
+    const seen = last - (times[0] ?? last);
+    return [last - Math.min(this.minutes * 60, Math.max(seen, LEAST_SECONDS)), last];
   }
 
   clockText(at) {
