@@ -81,7 +81,7 @@ async def test_a_real_server_with_what_it_has_served(server: FrontEnd, client: a
     assert "not measured (estimate)" in page
     assert re.search(r"^remote-0 +ready +fake .* estimated$", page, re.MULTILINE), page
     assert re.search(r"^anonymous +2 +10 ", page, re.MULTILINE), page
-    assert len(re.findall(r"^\d+ s .* completed ", page, re.MULTILINE)) == 2
+    assert len(re.findall(r"^ *\d+ s .* completed ", page, re.MULTILINE)) == 2
 
 
 async def test_what_the_server_tells_as_it_tells_it(url: str) -> None:
