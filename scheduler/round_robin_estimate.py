@@ -115,13 +115,14 @@ class _Spread:
 
 
 def _by_chance(mean: float, workers: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Two loads with the shares of time that a worker has them: the mean and the variance are those of chance.
+    """Two loads of a worker, and the share of the time it has each; their mean and variance are those of taking turns.
 
-    Each of the sequences falls on one of the workers as likely as on any other (a binomial distribution), so that now
-    one has more of them and now another; with one worker there is no chance. Turns are a little more even than chance,
-    which favours round-robin once more.
+    Requests that come by chance (Poisson) and go in turns to n workers come to each after n gaps: the squared
+    coefficient of variation of that is 1/n, and the variance of the requests in service over their mean, for answers
+    much longer than the gaps, half of 1 + 1/n (peakedness; Eckberg, ITC 10, 1983). Less what all workers have in common,
+    which was seen, half of 1 - 1/n is left: nothing for one worker.
     """
-    variance = mean * (1 - 1 / workers)
+    variance = mean * (1 - 1 / workers) / 2
     deviation = sqrt(variance)
     if deviation < mean:
         return (mean - deviation, 0.5), (mean + deviation, 0.5)

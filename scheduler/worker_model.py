@@ -71,7 +71,7 @@ class WorkerModel:
 
     @property
     def is_energy_known(self) -> bool:
-        """Whether steps and power were observed, and idling too where no class of GPU tells it, so as to compare costs."""
+        """Whether steps and power were observed, and idling too where no class of GPU tells it."""
         is_idle_known = self._has_gpu_prior or self._idle_stretches >= _KNOWN_IDLE_STRETCHES
         return self.is_known and is_idle_known and self._power_stretches >= _KNOWN_POWER_STRETCHES
 
