@@ -162,6 +162,15 @@ async def test_a_server_that_is_gone_is_said_to_be_and_taken_back() -> None:
         assert "No answer" not in top.text()
 
 
+async def test_what_stands_in_for_a_server_that_restarts_is_waited_out() -> None:
+    async with running() as top:
+        await top.tell(live_body())
+        await top.tell({"object": "list"})
+        assert "No answer for 0 s: what it answers is not what this wattline reads" in top.text()
+        await top.tell(live_body())
+        assert "No answer" not in top.text()
+
+
 async def test_a_key_that_is_refused_ends_it_with_the_reason() -> None:
     async with running() as top:
         await top.tell(live_body())
