@@ -86,6 +86,14 @@ async def test_keys_go_from_view_to_view() -> None:
         assert top.app.state.view == "tenants"
 
 
+async def test_views_can_be_clicked_at() -> None:
+    async with running((80, 24)) as top:
+        await top.tell(live_body())
+        await top.pilot.click("#views", offset=(top.text().split("\n")[1].index("Requests"), 0))
+        await top.pilot.pause()
+        assert top.app.state.view == "requests"
+
+
 async def test_the_row_one_is_at_explains_itself_and_stays_while_figures_change() -> None:
     async with running() as top:
         await top.tell(live_body())
