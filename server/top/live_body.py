@@ -1,20 +1,28 @@
 """`GET /v1/energy/live` as this side reads it: what may be missing may be missing, what is new is left alone."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from server.top.errors import NotWattlineError
+
+_HIDDEN: Final = "·"
 
 
 def _or_empty(value: Any) -> Any:  # noqa: ANN401  # whatever the server sent
     return {} if value is None else value
 
 
+def _printable(text: str) -> str:
+    """Some words are callers' own, and this is a terminal: nothing that would move its cursor gets there."""
+    return text if text.isprintable() else "".join(mark if mark.isprintable() else _HIDDEN for mark in text)
+
+
+Words = Annotated[str, AfterValidator(_printable)]
 Known = float | None
 """A quantity, or None for what the server does not know."""
-Parts = Annotated[Mapping[str, Known], BeforeValidator(_or_empty)]
+Parts = Annotated[Mapping[Words, Known], BeforeValidator(_or_empty)]
 
 
 class _Body(BaseModel):
@@ -24,15 +32,15 @@ class _Body(BaseModel):
 class LiveWorker(_Body):
     """One worker. `reason` says why what it spends is not known, or not measured."""
 
-    worker_id: str
-    model: str | None = None
-    state: str = "unknown"
+    worker_id: Words
+    model: Words | None = None
+    state: Words = "unknown"
     running_requests: int | None = None
     waiting_requests: int | None = None
     power_watts: Parts = {}
     measured: bool | None = None
-    source: str | None = None
-    reason: str | None = None
+    source: Words | None = None
+    reason: Words | None = None
     energy_joules: Known = None
     output_tokens_per_second: Known = None
 
@@ -40,7 +48,7 @@ class LiveWorker(_Body):
 class LiveBudget(_Body):
     """What a tenant may use in a period, and what is left of it."""
 
-    period: str
+    period: Words
     budget_joules: Known = None
     remaining_joules: Known = None
 
@@ -48,7 +56,7 @@ class LiveBudget(_Body):
 class LiveTenant(_Body):
     """One tenant's share."""
 
-    tenant: str
+    tenant: Words
     energy_joules: Known = None
     requests: int | None = None
     output_tokens: int | None = None
@@ -58,17 +66,17 @@ class LiveTenant(_Body):
 class LiveRequest(_Body):
     """A request that has ended."""
 
-    request_id: str
+    request_id: Words
     ended_unix_seconds: float
-    tenant: str | None = None
-    model: str | None = None
-    tier: str | None = None
-    outcome: str | None = None
+    tenant: Words | None = None
+    model: Words | None = None
+    tier: Words | None = None
+    outcome: Words | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     energy_joules: Known = None
     measured: bool | None = None
-    reason: str | None = None
+    reason: Words | None = None
     duration_seconds: Known = None
 
 
@@ -78,15 +86,15 @@ class LiveBody(_Body):
     object: Literal["energy.live"]
     at_unix_seconds: float
     started_unix_seconds: Known = None
-    version: str | None = None
-    policy: str | None = None
+    version: Words | None = None
+    policy: Words | None = None
     targets: Parts = {}
     power_watts: Parts = {}
     accounts_joules: Parts = {}
     in_flight_joules: Known = None
     measured: bool | None = None
-    sources: tuple[str, ...] = ()
-    reason: str | None = None
+    sources: tuple[Words, ...] = ()
+    reason: Words | None = None
     requests: Parts = {}
     tokens: Parts = {}
     joules_per_output_token: Parts = {}

@@ -6,7 +6,7 @@ import pytest
 
 from server.top.errors import NotWattlineError
 from server.top.live_body import read_live_body
-from tests.live_body import live_body
+from tests.live_body import live_body, live_request
 
 
 def test_what_is_new_is_left_alone_and_what_is_missing_is_not_known() -> None:
@@ -20,3 +20,9 @@ def test_what_is_new_is_left_alone_and_what_is_missing_is_not_known() -> None:
 def test_something_else_is_refused(body: Any) -> None:
     with pytest.raises(NotWattlineError, match="is not what this wattline reads"):
         read_live_body(body)
+
+
+def test_nothing_that_a_caller_wrote_moves_the_cursor() -> None:
+    body = read_live_body(live_body(recent_requests=[live_request(0, model="a\x1b[2Jb\nc", tenant="größe 統")]))
+    assert body.recent_requests[0].model == "a·[2Jb·c"
+    assert body.recent_requests[0].tenant == "größe 統"
