@@ -14,6 +14,7 @@ from bench.prometheus_proof.report import lines
 from bench.prometheus_proof.server import fake_engines, scraped_server
 from bench.prometheus_proof.study import HURRIED, prove
 
+_UNTOLD_BY_FAKES: Final = "wattline_worker_kv_cache_usage_ratio"
 _ENGINE_ARGUMENTS: Final = ("--max-model-len", "1024")
 
 
@@ -37,8 +38,10 @@ def main() -> None:
         server = stack.enter_context(scraped_server(folder, arguments, engine_arguments))
         proof = prove(server, folder, options.seconds, AS_SHIPPED if options.as_shipped else HURRIED, _say)
     print("\n".join(lines(proof)))
-    if proof.faults:
-        sys.exit("\n".join(["", *proof.faults]))
+    # A fake engine has no KV cache, and says so by not telling of one.
+    faults = [fault for fault in proof.faults if not (options.fake and _UNTOLD_BY_FAKES in fault)]
+    if faults:
+        sys.exit("\n".join(["", *faults]))
 
 
 def _say(text: str) -> None:
