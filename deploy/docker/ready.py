@@ -1,5 +1,6 @@
 """The image's health check: exit status 0 when the server in this container can serve. Standard library only."""
 
+import http.client
 import os
 import ssl
 import sys
@@ -31,7 +32,7 @@ def why_not_ready(url: str) -> str | None:
             answer.read()
     except urllib.error.HTTPError as error:
         return f"{url} answers {error.code}"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"{url} does not answer: {error}"
     return None
 
