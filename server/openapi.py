@@ -4,7 +4,6 @@ The engines judge what they are sent, so the schemas of requests say only what h
 fields, their types, and that more is allowed. They lie beside this file, in `openapi.json`.
 """
 
-import importlib.metadata
 import json
 import warnings
 from collections.abc import Iterable
@@ -14,6 +13,8 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+
+from server.version import wattline_version
 
 _ERRORS: Final = {
     "400": "The request is malformed, or a field is not what the engine takes.",
@@ -87,7 +88,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         # A route of ours that answers GET and HEAD has one id for both; each gets its own below.
         warnings.filterwarnings("ignore", "Duplicate Operation ID", UserWarning)
         own = get_openapi(
-            title=app.title, version=_version(), summary=app.summary, description=_DESCRIPTION, routes=app.routes
+            title=app.title,
+            version=wattline_version(),
+            summary=app.summary,
+            description=_DESCRIPTION,
+            routes=app.routes,
         )
     paths: dict[str, Any] = {path: _own_operations(path, operations) for path, operations in own["paths"].items()}
     for route in _ROUTES:
@@ -110,13 +115,6 @@ _SECURITY: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer sk-…`"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As Anthropic's clients do."},
 }
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("wattline")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that was not installed
-        return "unknown"
 
 
 def _own_operations(path: str, operations: dict[str, Any]) -> dict[str, Any]:

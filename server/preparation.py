@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.carbon.opening import OpenCarbon, open_carbon
+from server.meter_facts import MeterFacts, meter_facts
 from server.settings import Settings
 from server.tls import TlsFiles, tls_files
 from server.tracing import Tracing, open_tracing
@@ -19,15 +20,18 @@ class Prepared:
     tls: TlsFiles | None
     carbon: OpenCarbon | None
     tracing: Tracing
+    meter: MeterFacts | None
 
 
 def prepare(settings: Settings, listen: Callable[[Settings], socket.socket]) -> Prepared:
     """Check what the settings name, and take the port.
 
     Raises:
+        MeteringError: what was asked for cannot be measured here.
         SettingError: something is not there, not readable, or does not fit together.
         StartError: the port cannot be had.
     """
+    meter = meter_facts(settings)
     tls = tls_files(
         settings.ssl_certfile,
         settings.ssl_keyfile,
@@ -38,4 +42,4 @@ def prepare(settings: Settings, listen: Callable[[Settings], socket.socket]) -> 
     if tls is not None:
         tls.check()
     carbon = open_carbon(settings.carbon, time.time)
-    return Prepared(listen(settings), tls, carbon, open_tracing(enabled=settings.otel))
+    return Prepared(listen(settings), tls, carbon, open_tracing(enabled=settings.otel), meter)

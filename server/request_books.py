@@ -12,6 +12,7 @@ from server.carbon.account import CarbonAccount
 from server.exchange_record import ExchangeRecord
 from server.ledger.errors import LedgerUnavailableError
 from server.ledger.ledger import Ledger
+from server.live.tally import LiveTally
 from server.logs import log_exchange
 from server.metrics import ServerMetrics
 
@@ -26,9 +27,12 @@ class RequestBooks:
     Nothing here may fail a request: a ledger that cannot write has its own way to say so.
     """
 
-    def __init__(self, ledger: Ledger, metrics: ServerMetrics, carbon: CarbonAccount | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, metrics: ServerMetrics, tally: LiveTally, carbon: CarbonAccount | None = None
+    ) -> None:
         self._ledger = ledger
         self._metrics = metrics
+        self._tally = tally
         self._carbon = carbon
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -65,11 +69,13 @@ class RequestBooks:
         self._settle(record)
         self.keep_later(record)
         self._metrics.count(record)
+        self._tally.count(record)
         log_exchange(record)
 
     def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """A worker tells what a request used whose answer its caller never saw the end of."""
         self._metrics.charge(record, energy_joules)
+        self._tally.charge(record, energy_joules)
         microjoules = round(energy_joules * MICROJOULES_PER_JOULE)
         self._ledger.charge(record.row_id, microjoules)
         if record.admission is not None:

@@ -14,22 +14,23 @@ from typing import Final
 import uvicorn
 
 from server.api_error import ApiError
+from server.banner import StartFacts, banner_lines, heading
 from server.composition import ServerParts, compose
 from server.connection_limits import ConnectionLimits
-from server.console import Console, address_of, say_starting, say_summary, say_who_may_ask
+from server.console import Console, address_of
 from server.corked_protocol import protocol_with
 from server.errors import StartError
+from server.exit_summary import bills_of, served_by, summary_line
 from server.hangup import Hangup
-from server.latency_targets import describe_targets
 from server.preparation import Prepared
 from server.reload import Reloader, ReloadHook
 from server.served_models import ServedModel
 from server.settings import Settings
+from server.start_progress import EngineLines, say_progress
 from workers.errors import EngineStartError
 from workers.open_files import raise_open_files_limit
-from workers.supervisor import Supervisor, WorkerState
 
-logger = logging.getLogger("wattline.server")
+ReadAgain = Callable[[], Settings]
 
 # With the 8 seconds of drain_seconds under the 15 in which Ctrl-C must have ended everything.
 _INTERRUPT_SECONDS: Final = 1.0
@@ -38,7 +39,6 @@ _STOP_SECONDS: Final = 4.0
 _STDERR: Final = 2
 # Allocations between two looks for cyclic garbage; a request makes hundreds of objects and hardly a cycle.
 _GARBAGE_THRESHOLD: Final = 20_000
-_HEARTBEAT_SECONDS: Final = 10.0
 _SHOWN_LOG_LINES: Final = 20
 
 
@@ -71,7 +71,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 async def run(
-    settings: Settings, models: Sequence[ServedModel], prepared: Prepared, read_again: Callable[[], Settings]
+    settings: Settings, models: Sequence[ServedModel], prepared: Prepared, console: Console, read_again: ReadAgain
 ) -> None:
     """Serve until SIGINT or SIGTERM. On SIGHUP the settings are read again, and what can be is taken up.
 
@@ -81,37 +81,20 @@ async def run(
     started_at = time.monotonic()
     raise_open_files_limit()
     carbon = prepared.carbon.account if prepared.carbon is not None else None
-    parts = compose(settings, models, _line_logger(), carbon, prepared.tracing)
+    lines = EngineLines(logging.getLogger("wattline.engine"))
+    parts = compose(settings, models, lines, carbon, prepared.tracing)
     server = _http_server(settings, parts, prepared)
-    console = Console(settings.log_format)
     address = address_of(prepared.listener, tls=prepared.tls is not None)
     stopping, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (hurry if stopping.is_set() else stopping).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
     hooks = (*parts.reload_hooks, *_own_hooks(prepared, server))
-    reloader = Reloader(settings, read_again, hooks, parts.reloadable)
-    loop.add_signal_handler(signal.SIGHUP, Hangup(_STDERR, reloader.reload, on_signal))
-    say_starting(console, models, address)
-    say_who_may_ask(console, parts, prepared.listener)
-    console.say(f"policy {settings.policy}, targets {describe_targets(parts.targets)}")
-    # What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_GARBAGE_THRESHOLD)
+    _take_signals(stopping, hurry, Reloader(settings, read_again, hooks, parts.reloadable).reload)
+    facts = _facts(settings, models, prepared, parts, address)
+    console.banner(heading(facts), banner_lines(facts))
+    _spare_garbage_collection()
     serving = asyncio.create_task(server.serve(sockets=[prepared.listener]), name="http server")
-    tasks = [
-        asyncio.create_task(supervisor.run(), name=f"supervise {supervisor.engine.worker_id}")
-        for supervisor in parts.supervisors
-    ]
-    tasks.append(asyncio.create_task(parts.roster.poll(parts.driver.tell), name="poll workers"))
-    if prepared.carbon is not None and prepared.carbon.run is not None:
-        tasks.append(asyncio.create_task(prepared.carbon.run(), name="grid carbon"))
-    tasks.append(asyncio.create_task(_say_progress(console, parts.supervisors, address, started_at), name="progress"))
+    tasks = _start_tasks(parts, prepared)
+    progress = say_progress(console, parts.supervisors, lines.phase, address, started_at)
+    tasks.append(asyncio.create_task(progress, name="progress"))
     try:
         await _until_stopped(stopping, tasks)
     finally:
@@ -120,7 +103,46 @@ async def run(
             await _drain(parts, hurry, settings.drain_seconds)
         await _stop(parts, server, serving, tasks)
         if stopping.is_set():
-            say_summary(console, parts, time.monotonic() - started_at)
+            bills = bills_of(parts.roster)
+            console.say(summary_line(served_by(parts.metrics), bills, time.monotonic() - started_at))
+
+
+def _facts(
+    settings: Settings, models: Sequence[ServedModel], prepared: Prepared, parts: ServerParts, address: str
+) -> StartFacts:
+    host = prepared.listener.getsockname()[0]
+    return StartFacts(settings, models, prepared.meter, parts.targets, address, host, has_keys=parts.gate.has_keys)
+
+
+def _take_signals(stopping: asyncio.Event, hurry: asyncio.Event, reload: Callable[[], None]) -> None:
+    """The first signal to stop is an order to finish, the second one to be quick."""
+
+    def on_signal() -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, Hangup(_STDERR, reload, on_signal))
+
+
+def _spare_garbage_collection() -> None:
+    """What is there now stays for good: looking through it again and again for garbage is a tenth of our CPU time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
+
+
+def _start_tasks(parts: ServerParts, prepared: Prepared) -> list[asyncio.Task[None]]:
+    """What runs beside the HTTP server for as long as it does."""
+    tasks = [
+        asyncio.create_task(supervisor.run(), name=f"supervise {supervisor.engine.worker_id}")
+        for supervisor in parts.supervisors
+    ]
+    tasks.append(asyncio.create_task(parts.roster.poll(parts.driver.tell), name="poll workers"))
+    if prepared.carbon is not None and prepared.carbon.run is not None:
+        tasks.append(asyncio.create_task(prepared.carbon.run(), name="grid carbon"))
+    return tasks
 
 
 def _http_server(settings: Settings, parts: ServerParts, prepared: Prepared) -> _Server:
@@ -196,32 +218,6 @@ async def _stop(
         await asyncio.to_thread(parts.keys.stop)
     await parts.books.kept()
     await parts.ledger.close()
-
-
-async def _say_progress(console: Console, supervisors: tuple[Supervisor, ...], address: str, started_at: float) -> None:
-    """Say every few seconds what is still being waited for, and how to begin once a worker is ready."""
-    next_heartbeat = started_at + _HEARTBEAT_SECONDS
-    while not any(supervisor.state is WorkerState.READY for supervisor in supervisors):
-        await asyncio.sleep(0.1)
-        if time.monotonic() >= next_heartbeat:
-            next_heartbeat += _HEARTBEAT_SECONDS
-            waiting = ", ".join(s.engine.worker_id for s in supervisors if s.state is not WorkerState.READY)
-            console.say(f"  loading {waiting}: {time.monotonic() - started_at:.0f} s")
-    console.say(f"ready after {time.monotonic() - started_at:.1f} s on {address}  (Ctrl-C stops)")
-
-
-def _line_logger() -> "EngineLines":
-    return EngineLines(logging.getLogger("wattline.engine"))
-
-
-class EngineLines:
-    """Engines' output, at debug level: it may quote what callers sent, which is logged only when asked for."""
-
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
-
-    def __call__(self, worker_id: str, line: str) -> None:
-        self._log.debug("%s: %s", worker_id, line)
 
 
 def explain_start_failure(error: EngineStartError) -> str:

@@ -101,6 +101,7 @@ async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same_401(served: S
         ("/v1/models/fake", None),
         ("/v1/scheduler", None),
         ("/metrics", None),
+        ("/v1/energy/live", None),
         (SUMMARY, None),
         ("/v1/energy/requests/one", None),
     ]

@@ -73,7 +73,7 @@ async def leave(client: aiohttp.ClientSession, request_id: str, tokens: int) -> 
         return response.status
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/v1/scheduler"])
+@pytest.mark.parametrize("path", ["/metrics", "/v1/scheduler", "/v1/energy/live"])
 async def test_what_tells_of_every_tenant_is_for_administrators(clients: Clients, path: str) -> None:
     assert (await ask(clients["ops"], path, method="GET")).status == 200
     assert (await ask(clients["a"], path, method="GET")).status == 403

@@ -14,7 +14,13 @@ from tests.integration.processes import EngineProcess, FrontEnd, eventually, fak
 from tests.integration.scripted_engine import MODEL, ScriptedEngine, scripted_engine, stream
 
 OWN_ID = "an-id-of-the-callers"
-PAGES = ("/metrics", "/v1/scheduler", "/v1/energy/summary?by=tenant,model,tier,endpoint,outcome,worker", "/ready")
+PAGES = (
+    "/metrics",
+    "/v1/scheduler",
+    "/v1/energy/live",
+    "/v1/energy/summary?by=tenant,model,tier,endpoint,outcome,worker",
+    "/ready",
+)
 ERROR = {"message": CANARY, "type": CANARY, "param": CANARY, "code": CANARY}
 
 

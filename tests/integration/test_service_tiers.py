@@ -203,7 +203,7 @@ async def test_the_scheduler_shows_its_state_and_why(client: aiohttp.ClientSessi
 
 
 async def test_the_terminal_says_what_the_scheduler_keeps_to(server: FrontEnd) -> None:
-    assert "wattline: policy energy, targets p99 TTFT 1 s, p99 TPOT 0.05 s" in server.output()
+    assert "wattline: policy     energy, targets p99 TTFT 1 s, p99 TPOT 0.05 s" in server.output()
 
 
 async def waits_in(client: aiohttp.ClientSession, tier: str) -> bool:

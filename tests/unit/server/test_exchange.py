@@ -1,6 +1,7 @@
 """What becomes of an exchange before anything of it is placed."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from server.exchange import Exchange
 from server.exchange_record import ExchangeRecord
 from server.ledger.ledger import NoLedger
 from server.ledger_of_aborts import LedgerOfAborts
+from server.live.tally import LiveTally
 from server.metrics import ServerMetrics
 from server.request_books import RequestBooks
 from server.roster import Roster
@@ -26,7 +28,7 @@ def exchange() -> Exchange:
         SchedulerDriver(core, lambda: 0.0),
         Roster(lambda _request_id, _joules: None),
         LedgerOfAborts(lambda _record, _joules: None),
-        RequestBooks(NoLedger(), ServerMetrics()),
+        RequestBooks(NoLedger(), ServerMetrics(), LiveTally(time.monotonic)),
         NoTracing(),
     )
     return Exchange(serving, NoTracing(), ExchangeRecord("r1", "/v1/completions", "anonymous", "m", "default"), 0.0, [])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from server.context_limit import ContextLimits
 from server.ledger.ledger import NoLedger
 from server.ledger.row import LedgerRow
 from server.ledger_of_aborts import LedgerOfAborts
+from server.live.tally import LiveTally
 from server.metrics import ServerMetrics
 from server.model_names import ModelNames
 from server.proxy import Proxy
@@ -163,7 +165,7 @@ class Served:
         self.ledger = SlowLedger()
         self.metrics = ServerMetrics()
         self.gate = HandTurnedGate({"anonymous": TenantSettings(**limits)})
-        books = RequestBooks(self.ledger, self.metrics)
+        books = RequestBooks(self.ledger, self.metrics, LiveTally(time.monotonic))
         self.aborts = LedgerOfAborts(books.charge)
         driver = SchedulerDriver(Scheduler(LeastLoaded(), SchedulerLimits(), frozenset({"m"})), lambda: 0.0)
         driver.tell(WorkerReady("w", self.roster.models, 8))

@@ -80,7 +80,11 @@ def test_whatever_is_wrong_finds_nobody(ring: KeyRing, kind: str) -> None:
     assert ring.find([(b"x-api-key", WRONG[kind].encode())], NOW) is None
 
 
-@pytest.mark.parametrize("header", [b"Basic " + TOKEN.encode(), TOKEN.encode(), b"Bearer", b"", b"\xff\xfe \xff"])
+@pytest.mark.parametrize(
+    "header",
+    [b"Basic " + TOKEN.encode(), TOKEN.encode(), b"Bearer", b"", b"\xff\xfe \xff"],
+    ids=["another scheme", "no scheme", "no token", "nothing", "no text"],
+)
 def test_what_is_no_bearer_token_finds_nobody(ring: KeyRing, header: bytes) -> None:
     assert ring.find([(b"authorization", header)], NOW) is None
     assert ring.find([], NOW) is None

@@ -1,0 +1,1 @@
+"""The images: their Dockerfiles, and what runs inside them beside the server."""

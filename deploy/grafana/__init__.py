@@ -1,0 +1,1 @@
+"""Grafana's dashboards, built from code: `python -m deploy.grafana` writes them, `--check` fails on stale files."""
