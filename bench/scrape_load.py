@@ -22,7 +22,7 @@ from typing import Any, Final
 from bench.children import child, ended_by_sigterm
 from bench.http_load import LoadResult, LoadSettings, chat_request, run_in_process
 from bench.overhead.settings import MODEL
-from bench.prometheus_proof.prometheus import Prometheus, is_installed, running
+from bench.prometheus_proof.prometheus import Pace, Prometheus, is_installed, running
 from bench.prometheus_proof.server import ScrapedServer, scraped_server
 
 _START_SECONDS: Final = 30.0
@@ -75,7 +75,9 @@ def measure(settings: ScrapeSettings) -> ScrapeResult:
         urls = stack.enter_context(_fleet(folder, settings.workers))
         arguments = [part for url in urls for part in ("--worker-url", url)]
         server = stack.enter_context(scraped_server(folder, arguments))
-        prometheus = stack.enter_context(running(folder, server.target, server.keys["ops"], settings.interval_seconds))
+        prometheus = stack.enter_context(
+            running(folder, server.target, server.keys["ops"], Pace(settings.interval_seconds))
+        )
         _load(server, settings, _WARM_SECONDS)
         for number in range(settings.rounds):
             for is_scraped in (number % 2 == 0, number % 2 != 0):

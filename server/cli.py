@@ -24,6 +24,7 @@ from metering.report import (
 from server.cli_keys import keys_app
 from server.cli_report import add_report_commands
 from server.cli_serve import METERS, serve
+from server.cli_top import top
 from server.command_line import run_command_line
 from server.errors import SettingError, StartError
 from server.model_store import default_cache_dir, fetch_smollm2
@@ -32,6 +33,7 @@ app = typer.Typer(
     name="wattline", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 app.command("serve")(serve)
+app.command("top")(top)
 model_app = typer.Typer(no_args_is_help=True, help="Models that need no hub.")
 app.add_typer(model_app, name="model")
 app.add_typer(keys_app, name="keys")

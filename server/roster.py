@@ -58,7 +58,7 @@ class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
     A worker that owes answers and makes no progress for `stall_seconds` is given up as hung. `stored` is which worker
-    keeps which response, and for whom.
+    keeps which response, and for whom. `observers` are called with the present instant about once a second.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Roster:
         self._stall_seconds = stall_seconds
         self._clock = clock
         self.stored = StoredResponses()
+        self.observers: list[Callable[[float], None]] = []
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
@@ -193,6 +194,8 @@ class Roster:
     async def _watch_progress(self) -> None:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
+            for observer in self.observers:
+                observer(self._clock())
             for member in self._members.values():
                 cause = member.progress.is_hung(self._clock())
                 if cause is not None:

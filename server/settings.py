@@ -36,9 +36,10 @@ from server.model_settings import (
 )
 from server.operations_settings import OperationsSettings
 
-# Read by other parts: the model store, the meter, the front end's own workers.
+# Read by other parts: the model store, the meter, the front end's own workers, `wattline top`.
 _OTHER_VARIABLES: Final = frozenset(
     {
+        "WATTLINE_API_KEY",
         "WATTLINE_CACHE_DIR",
         "WATTLINE_WORKER_URL",
         "WATTLINE_WORKER_ID",

@@ -6,7 +6,7 @@ from typing import Final
 
 import promql_parser
 
-from bench.prometheus_proof.prometheus import Prometheus, PrometheusError, Series
+from bench.prometheus_proof.prometheus import Pace, Prometheus, PrometheusError, Series
 from deploy.grafana.queries import PanelQuery, Rule, panel_queries, rules, substituted, variable_queries
 
 # What Grafana puts in the place of All, and what Prometheus' job is called in the shipped configuration.
@@ -32,11 +32,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The range that a dashboard shows, in Unix time, and how often Prometheus scrapes."""
+    """The range that a dashboard shows, in Unix time, and the pace of the Prometheus behind it."""
 
     since_unix_seconds: float
     until_unix_seconds: float
-    interval_seconds: float
+    pace: Pace
 
     def variables(self) -> dict[str, str]:
         """As a dashboard has them when it is opened, the job apart."""
@@ -44,8 +44,8 @@ class Shown:
             "job": _JOB,
             "model": _ALL,
             "tenant": _ALL,
-            "__rate_interval": f"{_SCRAPES_IN_A_RATE * self.interval_seconds:g}s",
-            "__interval": f"{self.interval_seconds:g}s",
+            "__rate_interval": f"{_SCRAPES_IN_A_RATE * self.pace.interval_seconds:g}s",
+            "__interval": f"{self.pace.interval_seconds:g}s",
             "__range": f"{round(self.until_unix_seconds - self.since_unix_seconds)}s",
         }
 
@@ -76,7 +76,7 @@ def _panel(prometheus: Prometheus, query: PanelQuery, shown: Shown) -> Asked:
             found = prometheus.instant(expression, shown.until_unix_seconds)
         else:
             found = prometheus.over_time(
-                expression, shown.since_unix_seconds, shown.until_unix_seconds, shown.interval_seconds
+                expression, shown.since_unix_seconds, shown.until_unix_seconds, shown.pace.interval_seconds
             )
     except PrometheusError as error:
         return Asked(where, what, expression, 0, None, {}, str(error))
@@ -86,28 +86,33 @@ def _panel(prometheus: Prometheus, query: PanelQuery, shown: Shown) -> Asked:
 def _rule(prometheus: Prometheus, rule: Rule, shown: Shown) -> Asked:
     """A recording rule must have recorded; an alert that does not fire must have something that it looks at."""
     where = "alert" if rule.is_alert else "recording rule"
+    expression = shown.pace.hurried(rule.expression)
     try:
         if not rule.is_alert:
-            return _judged(where, rule.name, rule.name, prometheus.instant(rule.name, shown.until_unix_seconds))
-        found = prometheus.instant(rule.expression, shown.until_unix_seconds)
+            found = prometheus.over_time(
+                rule.name, shown.since_unix_seconds, shown.until_unix_seconds, shown.pace.interval_seconds
+            )
+            return _judged(where, rule.name, expression, found)
+        found = prometheus.instant(expression, shown.until_unix_seconds)
         if found:
-            return _judged(where, rule.name, rule.expression, found, "fires")
-        for part in _looked_at(rule.expression):
+            return _judged(where, rule.name, expression, found, "fires")
+        for part in looked_at(expression):
             if seen := prometheus.instant(part, shown.until_unix_seconds):
-                return _judged(where, rule.name, rule.expression, seen, f"does not fire; of {part}")
+                return _judged(where, rule.name, expression, seen, f"does not fire; of {part}")
     except PrometheusError as error:
-        return Asked(where, rule.name, rule.expression, 0, None, {}, str(error))
-    return Asked(where, rule.name, rule.expression, 0, None, {}, "looks at nothing that there is")
+        return Asked(where, rule.name, expression, 0, None, {}, str(error))
+    return Asked(where, rule.name, expression, 0, None, {}, "looks at nothing that there is")
 
 
 def _judged(where: str, what: str, expression: str, found: list[Series], remark: str = "") -> Asked:
+    expression = " ".join(expression.split())  # rules are written over several lines
     numbers = [series for series in found if series.value is not None]
     if not numbers:
         return Asked(where, what, expression, len(found), None, {}, "no series" if not found else "no number")
     return Asked(where, what, expression, len(found), numbers[0].value, numbers[0].labels, None, remark)
 
 
-def _looked_at(expression: str) -> Iterator[str]:
+def looked_at(expression: str) -> Iterator[str]:
     """Ever smaller parts of an alert's expression: what stands left of a comparison, or inside of a function."""
     node = promql_parser.parse(expression)
     while True:

@@ -32,12 +32,12 @@ class Agreement:
         return (most - least) / most if most else 1.0
 
 
-def wait_for_rest(prometheus: Prometheus, accounts_before: float) -> float:
+def wait_for_rest(prometheus: Prometheus, accounts_before: float, interval_seconds: float) -> float:
     """Wait until Prometheus has seen that nothing runs and everything is charged; returns that instant in Unix time.
 
     After so many seconds it is what it is, and the comparison will tell.
     """
-    deadline_seconds = time.monotonic() + _QUIET_SECONDS
+    deadline_seconds = time.monotonic() + _QUIET_SECONDS + 2 * interval_seconds
     while time.monotonic() < deadline_seconds:
         now_unix_seconds = time.time()
         running = prometheus.number(_AT_REST, now_unix_seconds)

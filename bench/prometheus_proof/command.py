@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.children import ended_by_sigterm
-from bench.prometheus_proof.prometheus import is_installed
+from bench.prometheus_proof.prometheus import AS_SHIPPED, is_installed
 from bench.prometheus_proof.report import lines
 from bench.prometheus_proof.server import fake_engines, scraped_server
-from bench.prometheus_proof.study import prove
+from bench.prometheus_proof.study import HURRIED, prove
 
 _ENGINE_ARGUMENTS: Final = ("--max-model-len", "1024")
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Read the arguments, prove, print, and fail where something did not come back."""
     parser = argparse.ArgumentParser(prog="python -m bench.prometheus_proof", description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0, help="of load")
-    parser.add_argument("--interval", type=float, default=1.0, help="seconds between scrapes and evaluations")
+    parser.add_argument("--as-shipped", action="store_true", help="no hurry: wants ten minutes of load and more")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--fake", action="store_true", help="two fake engines in place of a real one")
     where.add_argument("--worker-url", action="append", help="attach to a running engine")
@@ -35,7 +35,7 @@ def main() -> None:
         arguments = [part for url in urls for part in ("--worker-url", url)]
         engine_arguments = () if urls else shlex.split(options.engine_args)
         server = stack.enter_context(scraped_server(folder, arguments, engine_arguments))
-        proof = prove(server, folder, options.seconds, options.interval, _say)
+        proof = prove(server, folder, options.seconds, AS_SHIPPED if options.as_shipped else HURRIED, _say)
     print("\n".join(lines(proof)))
     if proof.faults:
         sys.exit("\n".join(["", *proof.faults]))

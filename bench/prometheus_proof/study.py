@@ -11,11 +11,13 @@ from bench.children import ChildFailedError
 from bench.prometheus_proof.answers import Asked, Shown, ask_everything
 from bench.prometheus_proof.books import Agreement, accounts, compared, wait_for_rest
 from bench.prometheus_proof.callers import Told, call
-from bench.prometheus_proof.prometheus import Prometheus, running
+from bench.prometheus_proof.prometheus import Pace, Prometheus, running
 from bench.prometheus_proof.server import ScrapedServer
 
 TOLERANCE: Final = 0.001
-_FIRST_SCRAPE_SECONDS: Final = 20.0
+# A scrape a second, and a second for each minute that a rule looks back: five scrapes for five minutes.
+HURRIED: Final = Pace(1.0, window_divisor=60)
+_FIRST_SCRAPES_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.1
 
 
@@ -42,35 +44,33 @@ class Proof:
         return wrong
 
 
-def prove(
-    server: ScrapedServer, folder: Path, seconds: float, interval_seconds: float, say: Callable[[str], None]
-) -> Proof:
+def prove(server: ScrapedServer, folder: Path, seconds: float, pace: Pace, say: Callable[[str], None]) -> Proof:
     """Run the load for so many seconds and look at everything.
 
     Raises:
         ChildFailedError: Prometheus did not start, or cannot scrape the server.
     """
-    with running(folder, server.target, server.keys["ops"], interval_seconds) as prometheus:
-        _wait_for_scrape(prometheus)
+    with running(folder, server.target, server.keys["ops"], pace) as prometheus:
+        _wait_for_scrapes(prometheus, 4 * pace.interval_seconds)
         before = accounts(prometheus)
         since_unix_seconds = time.time()
-        say(f"Prometheus scrapes {server.target} every {interval_seconds:g} s; calling for {seconds:g} s")
+        say(f"Prometheus scrapes {server.target} every {pace.interval_seconds:g} s; calling for {seconds:g} s")
         told = asyncio.run(call(server, seconds))
         # The rates of what comes last need a scrape or two after it.
-        at_rest_unix_seconds = wait_for_rest(prometheus, before)
+        at_rest_unix_seconds = wait_for_rest(prometheus, before, pace.interval_seconds)
         say(f"at rest {at_rest_unix_seconds - since_unix_seconds:.1f} s after the first call; asking everything")
         agreements = compared(prometheus, server, told, before, at_rest_unix_seconds)
-        asked = ask_everything(prometheus, Shown(since_unix_seconds, at_rest_unix_seconds, interval_seconds))
+        asked = ask_everything(prometheus, Shown(since_unix_seconds, at_rest_unix_seconds, pace))
         scrape_seconds = prometheus.number("max(max_over_time(scrape_duration_seconds[10m]))")
         took_seconds = at_rest_unix_seconds - since_unix_seconds
         return Proof(asked, agreements, told, prometheus.substitutions, took_seconds, scrape_seconds)
 
 
-def _wait_for_scrape(prometheus: Prometheus) -> None:
-    deadline_seconds = time.monotonic() + _FIRST_SCRAPE_SECONDS
+def _wait_for_scrapes(prometheus: Prometheus, seconds: float) -> None:
+    """Until the second: of a counter that begins before the load, Prometheus then knows where it was."""
+    deadline_seconds = time.monotonic() + _FIRST_SCRAPES_SECONDS + seconds
     while time.monotonic() < deadline_seconds:
-        # The second scrape: of a counter that begins before the load, Prometheus then knows where it was.
-        if prometheus.number("sum(sum_over_time(up[1m]))") not in (None, 0.0, 1.0):
+        if (prometheus.number("sum(sum_over_time(up[5m]))") or 0) > 1:
             return
         time.sleep(_POLL_SECONDS)
     errors = [target["lastError"] for target in prometheus.targets()]

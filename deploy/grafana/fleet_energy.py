@@ -27,7 +27,6 @@ def board() -> Board:
 def _at_a_glance() -> Row:
     energy, output = increase(_ENERGY, MODEL), increase(*_OUTPUT)
     idle = increase(_ENERGY, MODEL, 'account="idle"')
-    elsewhere = increase("wattline_round_robin_energy_joules_total", MODEL)
     measured = of_models(series("wattline_worker_measured"))
     return Row(
         "At a glance, over the range shown",
@@ -59,11 +58,12 @@ def _at_a_glance() -> Row:
                 steps=((None, GREEN), (0.3, ORANGE), (0.6, RED)),
             ),
             number(
-                "Saved against round-robin",
-                "What the same requests are estimated to have cost with every worker awake and taking turns, less what "
-                "requests and idling did cost, as a share of that estimate. Absent until power curves are learned.",
+                "Saved in the last hour",
+                "What the same requests are estimated to have cost under round-robin, with every worker awake and "
+                "taking turns, less what requests and idling did cost, as a share of that estimate; all models. Absent "
+                "until power curves are learned.",
                 "percentunit",
-                Query(f"1 - {ratio(increase(_ENERGY, MODEL, _COMPARED), elsewhere)}"),
+                Query(f"avg({series('wattline:energy_saved_ratio:rate1h')})"),
                 steps=((None, RED), (0, GREEN)),
             ),
             number(
@@ -145,15 +145,15 @@ def _efficiency() -> Row:
                 "Joules a second of requests and idling, beside what the same requests are estimated to have cost with "
                 "every worker awake and taking turns.",
                 "watt",
-                Query(total(compared), "spent"),
-                Query(total(elsewhere), "estimated for round-robin"),
+                Query(total(compared, "model"), "{{model}}, spent"),
+                Query(total(elsewhere, "model"), "{{model}}, estimated for round-robin"),
             ),
             over_time(
                 "Saved by model",
                 "The share saved of the round-robin estimate. Below zero, round-robin would have been cheaper.",
                 "percentunit",
                 Query(f"1 - {ratio(compared, elsewhere, 'model')}", "{{model}}"),
-            ).min(-0.25),
+            ),
         ),
     )
 

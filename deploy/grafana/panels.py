@@ -52,7 +52,7 @@ def over_time(
     panel = (
         _framed(timeseries.Panel(), title, description, span, PANEL_HEIGHT)
         .unit(unit)
-        .min(0)
+        .axis_soft_min(0)
         .show_points(VisibilityMode.NEVER)
         .fill_opacity(40 if is_stacked else 8)
         .legend(

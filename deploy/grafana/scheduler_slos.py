@@ -76,9 +76,9 @@ def _at_a_glance() -> Row:
                 steps=_GOOD,
             ),
             number(
-                "Ledger",
-                "1 while every server writes its rows.",
-                "short",
+                "Ledger written",
+                "Whether every server's ledger takes its rows.",
+                "bool_yes_no",
                 Query(f"min({series('wattline_ledger_available')})"),
                 steps=((None, RED), (1, GREEN)),
             ),
@@ -116,12 +116,27 @@ def _latencies() -> Row:
                 "The share of streams within their target: first token (ttft), and tokens after it (tpot).",
                 "percentunit",
                 Query(ratio(rate(*_MET, 'met="true"'), rate(*_MET), "model", "target"), "{{model}} {{target}}"),
+                span=8,
+            ).max(1),
+            over_time(
+                "Within target, as the alerts see it",
+                "The same over an hour and over six: an error budget that burns fast, and one that burns slowly.",
+                "percentunit",
+                *(
+                    Query(
+                        series(f"wattline:slo_attainment_ratio:rate{window}", MODEL),
+                        f"{{{{model}}}} {{{{target}}}} {window}",
+                    )
+                    for window in ("1h", "6h")
+                ),
+                span=8,
             ).max(1),
             over_time(
                 "Time in the queue",
                 "From arrival to placement on a worker.",
                 "s",
                 *quantiles("wattline_queue_seconds", MODEL),
+                span=8,
             ),
         ),
     )

@@ -13,7 +13,8 @@ from scheduler.core import Scheduler
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import TIERS
 from server.access.energy_budget import BudgetState
-from server.access.gate import Gate
+from server.access.gate import Gate, TenantUsage
+from server.access.tenants import ANONYMOUS
 from server.live.tally import OUTCOMES, LiveTally, TenantTally
 from server.live.token_rates import TokenRates
 from server.roster import Member, Roster
@@ -69,7 +70,7 @@ class LiveReport:
             "requests": {outcome: tally.outcomes[outcome] for outcome in OUTCOMES},
             "tokens": {"prompt": tally.prompt_tokens, "output": tally.output_tokens},
             "joules_per_output_token": {"last_minute": last_minute, "since_start": since_start},
-            "queue_requests": dict.fromkeys(TIERS, 0) | self._scheduler.snapshot().queued_requests_by_tier,
+            "queue_requests": {**dict.fromkeys(TIERS, 0), **self._scheduler.snapshot().queued_requests_by_tier},
             "latency": asdict(tally.latency(facts.targets)),
             "workers": [self._worker(member) for member in members],
             "tenants": self._tenants(),
@@ -98,22 +99,14 @@ class LiveReport:
 
     def _tenants(self) -> list[dict[str, Any]]:
         """Those that asked for anything or hold a key, the costliest first."""
-        tallies = self._tally.tenants
-        rows = [
-            {
-                "tenant": usage.tenant,
-                "energy_joules": tallies.get(usage.tenant, _UNKNOWN).energy_joules,
-                "requests": tallies.get(usage.tenant, _UNKNOWN).requests,
-                "output_tokens": tallies.get(usage.tenant, _UNKNOWN).output_tokens,
-                "running_requests": usage.running,
-                "unknown_energy_requests": usage.unknown_energy_requests,
-                "refused_requests": sum(usage.refusals.values()),
-                "budgets": [_budget(budget) for budget in usage.budgets],
-            }
+        known = [
+            (usage, self._tally.tenants.get(usage.tenant, _UNKNOWN))
             for usage in self._gate.usage()
+            # Whoever has no key is nobody where keys are needed.
+            if usage.tenant != ANONYMOUS or not self._gate.has_keys or ANONYMOUS in self._tally.tenants
         ]
-        rows.sort(key=lambda row: (-(row["energy_joules"] or 0.0), -row["requests"], row["tenant"]))
-        return rows[:_MOST_TENANTS]
+        known.sort(key=lambda one: (-(one[1].energy_joules or 0.0), -one[1].requests, one[0].tenant))
+        return [_tenant(usage, tally) for usage, tally in known[:_MOST_TENANTS]]
 
 
 def _energy(members: Iterable[Member]) -> dict[str, Any]:
@@ -157,6 +150,19 @@ def _why_unknown(member: Member) -> str | None:
     if None in energy.power_watts.values():
         return "the meter has no power reading yet"
     return None
+
+
+def _tenant(usage: TenantUsage, tally: TenantTally) -> dict[str, Any]:
+    return {
+        "tenant": usage.tenant,
+        "energy_joules": tally.energy_joules,
+        "requests": tally.requests,
+        "output_tokens": tally.output_tokens,
+        "running_requests": usage.running,
+        "unknown_energy_requests": usage.unknown_energy_requests,
+        "refused_requests": sum(usage.refusals.values()),
+        "budgets": [_budget(budget) for budget in usage.budgets],
+    }
 
 
 def _joules(parts: list[int]) -> float | None:

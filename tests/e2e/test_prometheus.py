@@ -9,14 +9,13 @@ import pytest
 from bench.prometheus_proof.prometheus import is_installed
 from bench.prometheus_proof.report import lines
 from bench.prometheus_proof.server import scraped_server
-from bench.prometheus_proof.study import Proof, prove
+from bench.prometheus_proof.study import HURRIED, Proof, prove
 from tests.e2e.figures import show
 from tests.e2e.wattline_process import WattlineProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 LOAD_SECONDS = 20.0
-SCRAPE_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def proof(server: WattlineProcess, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("prometheus")
     (engine,) = server.engines()
     with scraped_server(folder, ["--worker-url", f"unix:{engine.socket_path}"]) as scraped:
-        made = prove(scraped, folder, LOAD_SECONDS, SCRAPE_SECONDS, show)
+        made = prove(scraped, folder, LOAD_SECONDS, HURRIED, show)
     for line in lines(made):
         show(line)
     return made

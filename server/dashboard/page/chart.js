@@ -5,6 +5,7 @@ import { clock } from "./format.js";
 
 const FONT = "11px system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif";
 const SYNC = "wattline";
+const LEAST_SECONDS = 30;
 
 /** `series` are `{ name, colour, fill, dash, steps }`, colours being names of the style's variables. */
 export class Chart {
@@ -68,7 +69,7 @@ export class Chart {
           y: { range: (_, __, most) => [0, most > 0 ? most * 1.18 : 1] },
         },
         axes: [
-          { ...axis, space: 64, size: 26, values: (_, splits) => splits.map((at) => this.clockText(at)) },
+          { ...axis, space: 64, size: 30, gap: 8, values: (_, splits) => splits.map((at) => this.clockText(at)) },
           { ...axis, space: 34, size: 52, values: (_, splits) => splits.map((value) => this.axisText(value)) },
         ],
         series: [{}, ...this.series.map(drawn)],
@@ -84,9 +85,12 @@ export class Chart {
     this.tell();
   }
 
+  /** The last minutes, or as many of them as have been seen. */
   span() {
-    const last = this.history.times.at(-1) ?? Date.now() / 1000;
-    return [last - this.minutes * 60, last];
+    const { times } = this.history;
+    const last = times.at(-1) ?? Date.now() / 1000;
+    const seen = last - (times[0] ?? last);
+    return [last - Math.min(this.minutes * 60, Math.max(seen, LEAST_SECONDS)), last];
   }
 
   clockText(at) {

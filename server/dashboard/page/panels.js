@@ -124,7 +124,7 @@ export function showTenants(body) {
     { title: "Requests", number: true, cell: (tenant) => count(tenant.requests) },
     { title: "Tokens out", number: true, minor: true, cell: (tenant) => count(tenant.output_tokens) },
     { title: "Energy", number: true, cell: (tenant) => joules(tenant.energy_joules) ??
-        unknown(tenant.requests ? "its requests told none" : "no request yet") },
+        (tenant.requests ? unknown("its requests told none") : element("span", { class: "faint" }, "none yet")) },
     { title: "Budget left", number: true, cell: (tenant) => tenant.budgets.length > 0
         ? tenant.budgets.map(budget) : element("span", { class: "faint" }, "none set") },
   ], body.tenants, "Nobody has asked for anything yet.");
