@@ -38,6 +38,7 @@ from scheduler.request import Request
 from scheduler.snapshot import SchedulerSnapshot, lane_snapshot, worker_snapshot
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import FLEX
+from scheduler.worker_model import WorkerModel
 
 _ALONE_RATIO: Final = 0.1
 
@@ -148,6 +149,10 @@ class Scheduler:
             power_cap_watts=self._limits.power_cap_watts,
             is_draining=self._is_draining,
         )
+
+    def worker_models(self) -> dict[str, WorkerModel]:
+        """What is learned of each worker, by its id: to be read, not changed."""
+        return {record.worker_id: record.model for record in self._fleet.records}
 
     # -- requests ------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,9 @@ _LEAST_IDLE_SECONDS: Final = 10.0
 _BARE_RATIO: Final = 0.6
 # So many stretches until the steps are taken for known, where a decision cannot be taken back.
 _KNOWN_STRETCHES: Final = 3
+# So many until what was learned of power is worth comparing with: of the prior of idling 1 % is left by then.
+_KNOWN_POWER_STRETCHES: Final = 3
+_KNOWN_IDLE_STRETCHES: Final = 20
 # vLLM's smallest budget of tokens for one step of online serving: a longer prompt takes several steps, and each of them
 # decodes too.
 _CHUNK_TOKENS: Final = 2048
@@ -48,6 +51,7 @@ class WorkerModel:
         prior = hardware_class(hardware)
         self.hardware = hardware
         self._is_unknown = prior is HARDWARE["unknown"]
+        self._has_gpu_prior = prior not in (HARDWARE["unknown"], HARDWARE["cpu"])
         self.steps = MonotoneCurve(prior.step_seconds)
         self.power = MonotoneCurve(prior.watts)
         self.prefill_token_seconds = prior.prefill_token_seconds
@@ -62,6 +66,14 @@ class WorkerModel:
         self._last_at_seconds = -inf
         self._good_at_seconds = -inf
         self._is_start_measured = False
+        self._power_stretches = 0
+        self._idle_stretches = 0
+
+    @property
+    def is_energy_known(self) -> bool:
+        """Whether steps and power were observed, and idling too where no class of GPU tells it."""
+        is_idle_known = self._has_gpu_prior or self._idle_stretches >= _KNOWN_IDLE_STRETCHES
+        return self.is_known and is_idle_known and self._power_stretches >= _KNOWN_POWER_STRETCHES
 
     @property
     def is_known(self) -> bool:
@@ -173,11 +185,13 @@ class WorkerModel:
         # An engine that hangs makes no steps either, and its energy is told when the step ends.
         if busy_ratio == 0 and is_idle:
             self.idle_watts += _WEIGHT_OF_NEWEST * (power_watts - self.idle_watts)
+            self._idle_stretches += 1
             if self._is_unknown:
                 self.parked_watts = _BARE_RATIO * self.idle_watts
         elif busy_ratio >= _LEAST_BUSY_RATIO:
             active_watts = (power_watts - self.idle_watts * (1 - busy_ratio)) / busy_ratio
             self.power.observe(max(1.0, batch), active_watts, busy_ratio)
+            self._power_stretches += 1
 
 
 def _nonsense(work: WorkReport) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from prometheus_client.registry import Collector
 
 from scheduler.core import Scheduler
 from scheduler.driver import SchedulerDriver
@@ -35,11 +36,12 @@ from server.proxy import Proxy
 from server.reload import ReloadHook
 from server.request_books import RequestBooks
 from server.roster import Roster
+from server.round_robin_account import RoundRobinAccount
 from server.scheduler_route import SchedulerReport
 from server.served_models import ServedModel
 from server.serving import Serving
 from server.settings import Settings
-from server.state_metrics import GridCollector, RefusalCollector, SettingsCollector
+from server.state_metrics import GridCollector, RefusalCollector, RoundRobinCollector, SettingsCollector
 from server.tenant_reload import TenantReload
 from server.tracing import Tracing
 from server.version import wattline_version
@@ -96,10 +98,13 @@ def compose(
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)
     log = DecisionLog(time.time)
-    collectors = [
+    round_robin = RoundRobinAccount(roster, core.worker_models)
+    roster.observers.append(round_robin.look)
+    collectors: list[Collector] = [
         WorkerCollector(roster),
         SettingsCollector(settings.policy, targets),
         RefusalCollector(log),
+        RoundRobinCollector(round_robin),
         GateCollector(gate, metrics.tenants),
         LedgerCollector(ledger),
     ]

@@ -58,7 +58,7 @@ class Roster:
     """All workers. `on_request_charged(request_id, joules)` hears of ended requests once their energy is known.
 
     A worker that owes answers and makes no progress for `stall_seconds` is given up as hung. `stored` is which worker
-    keeps which response, and for whom.
+    keeps which response, and for whom. `observers` are called with the present instant about once a second.
     """
 
     def __init__(
@@ -71,9 +71,11 @@ class Roster:
         self._stall_seconds = stall_seconds
         self._clock = clock
         self.stored = StoredResponses()
+        self.observers: list[Callable[[float], None]] = []
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
 
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
@@ -193,6 +195,8 @@ class Roster:
     async def _watch_progress(self) -> None:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
+            for observer in self.observers:
+                observer(self._clock())
             for member in self._members.values():
                 cause = member.progress.is_hung(self._clock())
                 if cause is not None:
@@ -226,6 +230,11 @@ class Roster:
         if not member.metered or client is None:
             return False
         report = await client.get_json("/energy")
+        async with self._taking:
+            await asyncio.sleep(0)  # fifty workers answer at once: what else is due comes in between
+            return self._take(member, client, report)
+
+    def _take(self, member: Member, client: EngineClient, report: object) -> bool:
         if not isinstance(report, dict) or member.client is not client:  # it may have begun another life meanwhile
             return False
         try:

@@ -11,6 +11,7 @@ from scheduler.targets import LatencyTargets
 from server import metric_catalogue as catalogue
 from server.carbon.account import CarbonAccount
 from server.decision_log import DecisionLog
+from server.round_robin_account import RoundRobinAccount
 
 
 class SettingsCollector(Collector):
@@ -41,6 +42,19 @@ class RefusalCollector(Collector):
         for cause in RejectCause:
             refusals.add_metric((cause.value,), counts.get(cause.value, 0))
         yield refusals
+
+
+class RoundRobinCollector(Collector):
+    """What round-robin is estimated to have spent."""
+
+    def __init__(self, account: RoundRobinAccount) -> None:
+        self._account = account
+
+    def collect(self) -> Iterator[Metric]:
+        energy = catalogue.ROUND_ROBIN_ENERGY.total()
+        for model, joules in self._account.totals():
+            energy.add_metric((model,), joules)
+        yield energy
 
 
 class GridCollector(Collector):

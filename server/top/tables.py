@@ -38,7 +38,7 @@ _WORKER_COLUMNS: Final = (
     Column("meter", 1),
 )
 _REQUEST_COLUMNS: Final = (
-    Column("ago"),
+    Column("ago", is_number=True),
     Column("request", 3),
     Column("tenant", 2),
     Column("model", 6),
@@ -140,7 +140,7 @@ def _request_row(request: LiveRequest, now_unix_seconds: float) -> Row:
     why = f": {request.reason}" if request.reason else ""
     detail = f"{request.request_id}: energy {'not known' if energy is None else nature}{why}"
     cells = (
-        Cell(format_age(ago), -request.ended_unix_seconds),
+        Cell(format_age(ago), request.ended_unix_seconds),
         text_cell(_shortened(request.request_id)),
         text_cell(request.tenant),
         text_cell(request.model),

@@ -86,6 +86,14 @@ async def test_keys_go_from_view_to_view() -> None:
         assert top.app.state.view == "tenants"
 
 
+async def test_views_can_be_clicked_at() -> None:
+    async with running((80, 24)) as top:
+        await top.tell(live_body())
+        await top.pilot.click("#views", offset=(top.text().split("\n")[1].index("Requests"), 0))
+        await top.pilot.pause()
+        assert top.app.state.view == "requests"
+
+
 async def test_the_row_one_is_at_explains_itself_and_stays_while_figures_change() -> None:
     async with running() as top:
         await top.tell(live_body())
@@ -158,6 +166,15 @@ async def test_a_server_that_is_gone_is_said_to_be_and_taken_back() -> None:
         await top.tell(SilentServerError("connection refused"))
         assert "No answer for 1 s: connection refused" in top.text()
         assert "Power 329 W" in top.text(), "what was last known"
+        await top.tell(live_body())
+        assert "No answer" not in top.text()
+
+
+async def test_what_stands_in_for_a_server_that_restarts_is_waited_out() -> None:
+    async with running() as top:
+        await top.tell(live_body())
+        await top.tell({"object": "list"})
+        assert "No answer for 0 s: what it answers is not what this wattline reads" in top.text()
         await top.tell(live_body())
         assert "No answer" not in top.text()
 
