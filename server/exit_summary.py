@@ -55,7 +55,7 @@ def bills_of(roster: Roster) -> list[WorkerBill]:
     bills = []
     for member in roster.members():
         energy, accounts = member.energy, dict[str, int]()
-        for (_, account), microjoules in energy.totals():
+        for (_, account), microjoules in member.spent():
             accounts[account] = accounts.get(account, 0) + microjoules
         is_silent = bool(member.models) and not member.metered
         reason = "it tells no energy" if is_silent else energy.reason

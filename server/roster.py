@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from workers.engine import EngineReady
 from workers.errors import EngineUnreachableError
 from workers.loss import WorkerLoss
 from workers.progress import DEFAULT_STALL_SECONDS, AwaitedAnswer, WorkerProgress
+from workers.remote_engine import RemoteEngine
 from workers.supervisor import Supervisor, WorkerState
 
 logger = logging.getLogger("wattline.server")
@@ -29,7 +30,10 @@ _CHARGE_SECONDS: Final = 0.1
 
 @dataclass(slots=True)
 class Member:
-    """One worker. `client` is there while the worker is ready or was until just now."""
+    """One worker. `client` is there while the worker is ready or was until just now.
+
+    `spent_before` is what an engine that we attached to had counted when we first heard of it, and nothing for our own.
+    """
 
     supervisor: Supervisor
     energy: WorkerEnergy
@@ -39,6 +43,7 @@ class Member:
     models: frozenset[str] = field(default_factory=frozenset)
     listing: list[dict[str, Any]] = field(default_factory=list)
     charge_due: asyncio.Event = field(default_factory=asyncio.Event)
+    spent_before: Mapping[tuple[str, str], int] | None = None
 
     @property
     def worker_id(self) -> str:
@@ -47,6 +52,22 @@ class Member:
     @property
     def is_ready(self) -> bool:
         return self.client is not None and self.supervisor.state is WorkerState.READY
+
+    def spent(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """((component, account), microjoules) since this start of the server; attached engines count from theirs."""
+        before = self.spent_before or {}
+        for key, microjoules in self.energy.totals():
+            yield key, microjoules - before.get(key, 0)
+
+    def first_heard(self, report: object) -> None:
+        """It has come up, and told this of its energy; what comes after the first time is of this run."""
+        if self.spent_before is None:
+            self.spent_before = {}
+            if isinstance(self.supervisor.engine, RemoteEngine) and isinstance(report, dict):
+                before = WorkerEnergy(self.worker_id)
+                with contextlib.suppress(ValueError):  # then none of its reports will be believed
+                    before.take(report)
+                self.spent_before = dict(before.totals())
 
     @property
     def may_serve(self) -> bool:
@@ -148,6 +169,7 @@ class Roster:
         if member.client is None or member.client.address != address:
             stale, member.client = member.client, EngineClient(address)
         member.metered = ready.metered
+        member.first_heard(ready.energy)
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
