@@ -18,7 +18,13 @@ COST = Cost(energy_microjoules=6_000_000, prompt_tokens=10, output_tokens=3)
 
 
 def record(**fields: Any) -> ExchangeRecord:
-    usual = {"tenant": "acme", "model": "m", "tier": "default", "outcome": "completed", "is_stream": True}
+    usual: dict[str, Any] = {
+        "tenant": "acme",
+        "model": "m",
+        "tier": "default",
+        "outcome": "completed",
+        "is_stream": True,
+    }
     times = {"first_byte_seconds": 0.5, "total_seconds": 0.6}
     return ExchangeRecord("r", "/v1/completions", **(usual | times | {"cost": COST} | fields))
 
