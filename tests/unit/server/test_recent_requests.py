@@ -14,33 +14,46 @@ def told(*numbers: int) -> list[dict[str, Any]]:
     ]
 
 
-def ids(checked: Any) -> list[str]:
-    return [one.request_id for one in checked]
+def fresh(before: list[int], now: list[int]) -> list[int]:
+    return [int(one.request_id) for one in RecentRequests(told(*before)).fresh_of(told(*now))]
 
 
-@given(st.lists(st.lists(st.integers(0, 3), max_size=8), max_size=6), st.integers(1, 5))
-def test_the_entries_are_those_that_were_told_however_the_list_grows(pieces: list[list[int]], most: int) -> None:
-    recent = RecentRequests()
-    kept: list[int] = []
+@given(st.lists(st.lists(st.integers(), max_size=8), max_size=6), st.integers(8, 12))
+def test_every_request_is_new_once_however_the_list_grows_and_is_cut(pieces: list[list[int]], most: int) -> None:
+    recent, kept, seen = RecentRequests(), list[int](), list[str]()
+    numbers = iter(range(1000))
     for piece in pieces:
-        kept = (kept + piece)[-most:]
-        assert ids(recent.read(told(*kept))) == [str(number) for number in kept]
+        kept = (kept + [next(numbers) for _ in piece])[-most:]
+        now = told(*kept)
+        seen += [one.request_id for one in recent.fresh_of(now)]
+        recent = RecentRequests(now)
+    assert seen == [str(number) for number in range(sum(map(len, pieces)))]
 
 
-def test_what_was_checked_is_not_checked_again() -> None:
-    recent = RecentRequests()
-    (first,) = recent.read(told(1))
-    again, _ = recent.read(told(1, 2))
-    assert again is first
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ([], [1, 2], [1, 2]),
+        ([1, 2], [1, 2], []),
+        ([1, 2, 3], [3, 4], [4]),
+        ([1, 1], [1, 1, 1], [1]),
+        ([1, 2], [2, 1], [1]),  # the first has left, and a caller has used its id again
+        ([1, 2], [3, 2, 1], [3]),
+        ([1, 2], [], []),
+        ([1, 2], [5, 6], [5, 6]),
+    ],
+)
+def test_what_is_new_is_told_by_how_often_it_is_there(before: list[int], now: list[int], expected: list[int]) -> None:
+    assert fresh(before, now) == expected
 
 
-def test_one_bad_entry_is_refused_and_what_came_before_is_still_known() -> None:
-    recent = RecentRequests()
-    recent.read(told(1))
+@pytest.mark.parametrize("nonsense", ["text", None, [{"request_id": "1"}], [7]])
+@pytest.mark.parametrize("before", [[], [1]])
+def test_what_is_no_list_of_requests_is_refused(nonsense: Any, before: list[int]) -> None:
+    with pytest.raises(ValueError, match="EndedRequest"):
+        RecentRequests(told(*before)).fresh_of(nonsense)
+
+
+def test_a_new_entry_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="prefill_microjoules"):
-        recent.read(told(1, -5))
-    assert ids(recent.read(told(1, 2))) == ["1", "2"]
-
-
-def test_what_is_no_list_is_for_others_to_refuse() -> None:
-    assert RecentRequests().read("nonsense") == "nonsense"
+        RecentRequests(told(1)).fresh_of(told(1, -5))
