@@ -79,7 +79,11 @@ class Roster:
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
         worker_id = supervisor.engine.worker_id
-        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id), WorkerProgress(self._stall_seconds))
+        self._members[worker_id] = Member(
+            supervisor,
+            WorkerEnergy(worker_id, is_ours=supervisor.engine.can_park),
+            WorkerProgress(self._stall_seconds),
+        )
 
     def members(self) -> Iterable[Member]:
         return self._members.values()
@@ -150,6 +154,7 @@ class Roster:
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
+        member.charge_due.set()  # what it has spent for others is to be known before it spends anything for us
         if stale is not None:
             self._close(stale.abort(), worker_id)
 

@@ -79,7 +79,7 @@ class LiveReport:
 
     def _worker(self, member: Member) -> dict[str, Any]:
         energy = member.energy
-        totals = [microjoules for _, microjoules in energy.totals()]
+        totals = [microjoules for _, microjoules in energy.totals_since_start()]
         decoded = None if energy.work is None else energy.work.decode_tokens
         return {
             "worker_id": member.worker_id,
@@ -121,7 +121,7 @@ def _energy(members: Iterable[Member]) -> dict[str, Any]:
         for component, power in energy.power_watts.items():
             known = watts.get(component)
             watts[component] = known if power is None else (known or 0.0) + power
-        totals = list(energy.totals())
+        totals = list(energy.totals_since_start())
         for (_, account), microjoules in totals:
             accounts.setdefault(account, []).append(microjoules)
         in_flight += energy.in_flight.values()

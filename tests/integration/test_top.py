@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 from aiohttp import web
 
-from tests.integration.processes import clean_environ, eventually
+from tests.integration.processes import DEADLINE_SECONDS, clean_environ, eventually
 from tests.live_body import live_body
 from tests.local_http import serving
 
@@ -34,7 +34,7 @@ async def top(*arguments: str, **environ: str) -> Ended:
         stderr=subprocess.PIPE,
         env=clean_environ() | environ,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     return Ended(process.returncode, out.decode(), err.decode())
 
 

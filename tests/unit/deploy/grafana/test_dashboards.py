@@ -134,7 +134,9 @@ def test_workers_that_nobody_meters_are_shown_with_the_others() -> None:
     assert by_worker
     for expression in by_worker:
         assert " and on " not in expression
-        assert 'unless on (job, instance, worker) wattline_energy_joules_total{job=~"$job", model!~"$model"}' in expression
+        assert (
+            'unless on (job, instance, worker) wattline_energy_joules_total{job=~"$job", model!~"$model"}' in expression
+        )
 
 
 def test_what_shows_one_instant_asks_for_one() -> None:
