@@ -70,7 +70,7 @@ def _models(models: Sequence[ServedModel]) -> Iterator[str]:
         elif model.names:
             yield f"{', '.join(model.names)} on {_counted(workers, 'attached server')}"
         else:
-            yield f"whatever {_counted(workers, 'attached server')} {'serves' if workers == 1 else 'serve'}"
+            yield f"those of {_counted(workers, 'attached server')}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -75,6 +75,7 @@ class Roster:
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
 
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
@@ -234,6 +235,11 @@ class Roster:
         if not member.metered or client is None:
             return False
         report = await client.get_json("/energy")
+        async with self._taking:
+            await asyncio.sleep(0)  # fifty workers answer at once: what else is due comes in between
+            return self._take(member, client, report)
+
+    def _take(self, member: Member, client: EngineClient, report: object) -> bool:
         if not isinstance(report, dict) or member.client is not client:  # it may have begun another life meanwhile
             return False
         try:

@@ -12,12 +12,12 @@ from workers.supervisor import Supervisor, WorkerState
 _LOOK_SECONDS: Final = 0.1
 _HEARTBEAT_SECONDS: Final = 10.0
 _BEGINNING: Final = "loading"
-# What vLLM prints as it goes, of 0.10 to 0.32, and what it means. Another engine, or other words: it just takes longer
-# until something else is said.
+# What vLLM 0.32 prints as it goes, and what it means. Where other words are printed, the last phase known is shown.
 _PHASES: Final = (
     ("Starting to load model", "loading the weights"),
     ("Loading weights took", "preparing the model"),
-    ("torch.compile", "compiling"),
+    ("Starting torch.compile", "compiling"),
+    ("Dynamo bytecode transform", "compiling"),
     ("KV cache size", "warming up"),
     ("Warming up", "warming up"),
     ("Capturing CUDA graphs", "capturing graphs"),

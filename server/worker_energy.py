@@ -1,13 +1,14 @@
 """One worker's energy over all its lives: a restarted engine counts from zero, our totals do not."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from metering.counter import MICROJOULES_PER_JOULE
 from scheduler.events import WorkReport
 from server.energy_report import EnergyReport, Work
+from server.recent_requests import RecentRequests
 
 Accounts = dict[tuple[str, str], int]
 
@@ -28,6 +29,10 @@ class WorkDone:
             self.decode_tokens + other.decode_tokens,
             self.prefill_tokens + other.prefill_tokens,
         )
+
+
+def _recent_lists() -> dict[str, RecentRequests]:
+    return {"recent_requests": RecentRequests(), "recent_aborts": RecentRequests()}
 
 
 @dataclass(slots=True)
@@ -59,6 +64,7 @@ class WorkerEnergy:
     _last_in_flight: dict[str, int] = field(default_factory=dict)
     _faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _recent: Mapping[str, RecentRequests] = field(default_factory=_recent_lists)
 
     def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
         """Take in a report; returns (request id, microjoules) of requests that have ended since the one before.
@@ -66,7 +72,8 @@ class WorkerEnergy:
         Raises:
             ValueError: it is not shaped like a report; nothing of it was taken.
         """
-        report = EnergyReport.model_validate(body)
+        recent = {name: known.read(body.get(name, [])) for name, known in self._recent.items()}
+        report = EnergyReport.model_validate(body | recent)
         if report.instance_id != self._instance_id:
             self._instance_id = report.instance_id
             self._bury()

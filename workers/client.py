@@ -1,11 +1,11 @@
 """Speaks HTTP to one engine. Bytes in, bytes out; knows nothing of what they mean."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import aiohttp
+from pydantic_core import from_json
 from yarl import URL
 
 from workers.engine import EngineAddress, EngineReady
@@ -79,11 +79,9 @@ class EngineClient:
         if self._session.closed:
             return None
         try:
-            async with asyncio.timeout(timeout_seconds):
-                response = await self._session.get(self._url(target))
-                async with response:
-                    return json.loads(await response.read()) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+            async with asyncio.timeout(timeout_seconds), await self.send("GET", target, (), None) as response:
+                return from_json(await response.read()) if response.status == 200 else None
+        except (EngineUnreachableError, aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
             return None
 
     async def post_json(self, target: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes] | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.children import PROJECT_FOLDER, ended_by_sigterm
 from bench.pictures import terminal
-from bench.pictures.screens import make_small, take_screens
+from bench.pictures.screens import take_screens
 from bench.pictures.stage import stage
 from bench.pictures.traffic import Caller, traffic
 
@@ -67,7 +67,6 @@ def _take(url: str, key: str | None, folder: Path, seconds: float) -> None:
 def _savings(trace: Path, file: Path) -> None:
     command = [sys.executable, "-m", "bench.simulation", "--trace", str(trace.resolve()), *_STUDY]
     subprocess.run([*command, "--plot", str(file.resolve())], check=True, cwd=PROJECT_FOLDER)
-    make_small([file])
     _tell(file)
 
 

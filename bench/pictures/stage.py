@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from bench.pictures import terminal
 from bench.pictures.traffic import Caller
 
 _READY_SECONDS: Final = 300.0
+_USUAL_PORT: Final = 8000
 _CONFIG: Final = """\
 ledger_url = "{ledger}"
 min_workers = {workers}
@@ -23,10 +25,10 @@ min_workers = {workers}
 is_admin = true
 
 [tenants.research]
-energy_joules_per_day = 2500.0
+energy_joules_per_day = 900.0
 
 [tenants.support]
-energy_joules_per_month = 40000.0
+energy_joules_per_month = 2000.0
 
 [tenants.night-batch]
 default_tier = "flex"
@@ -52,10 +54,13 @@ def stage(*, is_fake: bool) -> Iterator[Stage]:
         folder = Path(name)
         ledger = f"sqlite:///{folder / 'ledger.db'}"
         config = folder / "wattline.toml"
-        config.write_text(_CONFIG.format(ledger=ledger, workers=2 if is_fake else 1), encoding="utf-8")
+        # In a terminal the server runs in that folder, and so shows no path of this machine.
+        shown_ledger = "sqlite:///ledger.db" if terminal.is_there() else ledger
+        config.write_text(_CONFIG.format(ledger=shown_ledger, workers=2 if is_fake else 1), encoding="utf-8")
         keys = {tenant: _make_key(tenant, ledger) for tenant in ("operations", "research", "support", "night-batch")}
-        url = f"http://127.0.0.1:{free_port()}"
-        command = [sys.executable, "-m", "server", "serve", "--config", str(config), "--port", url.rsplit(":", 1)[1]]
+        port = _port()
+        url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "server", "serve", "--config", str(config), "--port", str(port)]
         if is_fake:
             for number in range(2):
                 uds = f"{folder}/engine-{number}"
@@ -64,11 +69,17 @@ def stage(*, is_fake: bool) -> Iterator[Stage]:
                 command += ["--worker-url", f"unix:{uds}"]
         shown = None
         if terminal.is_there():
-            socket = f"wattline-pictures-{url.rsplit(':', 1)[1]}"
-            shown = stack.enter_context(terminal.terminal(socket, command, folder, url, _READY_SECONDS))
+            name_of_socket = f"wattline-pictures-{port}"
+            shown = stack.enter_context(terminal.terminal(name_of_socket, command, folder, url, _READY_SECONDS))
         else:
             stack.enter_context(child(command, url, "/ready", _READY_SECONDS, end_seconds=20.0))
         yield Stage(url, keys["operations"], _callers(keys), shown)
+
+
+def _port() -> int:
+    """The one that everybody knows from the documentation, if it is free."""
+    with socket.socket() as probe:
+        return _USUAL_PORT if probe.connect_ex(("127.0.0.1", _USUAL_PORT)) else free_port()
 
 
 def _make_key(tenant: str, ledger: str) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 from bench.children import PROJECT_FOLDER, ChildFailedError
 
-_SIZE: Final = ("-x", "112", "-y", "40")
+_SIZE: Final = ("-x", "132", "-y", "40")
 _POLL_SECONDS: Final = 0.2
 _END_SECONDS: Final = 20.0
 

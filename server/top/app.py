@@ -14,7 +14,7 @@ from textual.widgets import ContentSwitcher, DataTable, Footer, Input, Static
 
 from server.errors import SettingError
 from server.top.connection import LiveSource
-from server.top.errors import SilentServerError
+from server.top.errors import NotWattlineError, SilentServerError
 from server.top.frame import notice_line, overview, title_line
 from server.top.grid_table import GridTable
 from server.top.help_screen import HelpScreen
@@ -117,7 +117,7 @@ class TopApp(App[None]):
                 try:
                     body = read_live_body(await source.fetch())
                     self.state = self.state.received(body)  # as keys have made it meanwhile
-                except SilentServerError as error:
+                except (SilentServerError, NotWattlineError) as error:  # or what stands in for it while it restarts
                     self.state = self.state.lost(str(error), self._clock())
                 except SettingError as error:
                     self.failure = error

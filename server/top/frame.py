@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from server.top.grid import Grid
@@ -111,8 +112,8 @@ def _newest(requests: Grid, width: int, rows: int) -> list[Text]:
 def _line(texts: Sequence[str], styles: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> Text:
     line = Text()
     for text, style, width, is_right in zip(texts, styles, widths, right, strict=True):
-        padded = text.rjust(width) if is_right else text.ljust(width)
-        line.append(padded, style).append(_GAP)
+        room = " " * max(0, width - cell_len(text))
+        line.append(room + text if is_right else text + room, style).append(_GAP)
     return line
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from rich.cells import cell_len
+
 from server.units import UNKNOWN
 
 Style = Literal["", "good", "warn", "bad", "faint"]
@@ -84,7 +86,7 @@ class Grid:
         return [self._column_width(index) for index in range(len(self.columns))]
 
     def _column_width(self, index: int) -> int:
-        return max(len(self.columns[index].name) + 1, *(len(row.cells[index].text) for row in self.rows), 0)
+        return max(len(self.columns[index].name) + 1, *(cell_len(row.cells[index].text) for row in self.rows), 0)
 
     def _width(self, kept: Sequence[int]) -> int:
         return sum(self._column_width(index) + _GAP for index in kept)

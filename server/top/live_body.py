@@ -1,20 +1,32 @@
 """`GET /v1/energy/live` as this side reads it: what may be missing may be missing, what is new is left alone."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from server.printable import printable
 from server.top.errors import NotWattlineError
+
+# Far beyond whatever was measured, and so few that all can be added up and drawn.
+_MOST: Final = 1e18
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401  # whatever the server sent
+    return printable(value) if isinstance(value, str) else value
 
 
 def _or_empty(value: Any) -> Any:  # noqa: ANN401  # whatever the server sent
     return {} if value is None else value
 
 
-Known = float | None
+Number = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
+Known = Number | None
 """A quantity, or None for what the server does not know."""
-Parts = Annotated[Mapping[str, Known], BeforeValidator(_or_empty)]
+Count = Annotated[int, Field(ge=-_MOST, le=_MOST)]
+Words = Annotated[str, BeforeValidator(_printable)]
+"""Whoever wrote it: names of models are their engines', and terminals obey what does not print."""
+Parts = Annotated[Mapping[Words, Known], BeforeValidator(_or_empty)]
 
 
 class _Body(BaseModel):
@@ -24,15 +36,15 @@ class _Body(BaseModel):
 class LiveWorker(_Body):
     """One worker. `reason` says why what it spends is not known, or not measured."""
 
-    worker_id: str
-    model: str | None = None
-    state: str = "unknown"
-    running_requests: int | None = None
-    waiting_requests: int | None = None
+    worker_id: Words
+    model: Words | None = None
+    state: Words = "unknown"
+    running_requests: Count | None = None
+    waiting_requests: Count | None = None
     power_watts: Parts = {}
     measured: bool | None = None
-    source: str | None = None
-    reason: str | None = None
+    source: Words | None = None
+    reason: Words | None = None
     energy_joules: Known = None
     output_tokens_per_second: Known = None
 
@@ -40,7 +52,7 @@ class LiveWorker(_Body):
 class LiveBudget(_Body):
     """What a tenant may use in a period, and what is left of it."""
 
-    period: str
+    period: Words
     budget_joules: Known = None
     remaining_joules: Known = None
 
@@ -48,27 +60,27 @@ class LiveBudget(_Body):
 class LiveTenant(_Body):
     """One tenant's share."""
 
-    tenant: str
+    tenant: Words
     energy_joules: Known = None
-    requests: int | None = None
-    output_tokens: int | None = None
+    requests: Count | None = None
+    output_tokens: Count | None = None
     budgets: tuple[LiveBudget, ...] = ()
 
 
 class LiveRequest(_Body):
     """A request that has ended."""
 
-    request_id: str
-    ended_unix_seconds: float
-    tenant: str | None = None
-    model: str | None = None
-    tier: str | None = None
-    outcome: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
+    request_id: Words
+    ended_unix_seconds: Number
+    tenant: Words | None = None
+    model: Words | None = None
+    tier: Words | None = None
+    outcome: Words | None = None
+    prompt_tokens: Count | None = None
+    output_tokens: Count | None = None
     energy_joules: Known = None
     measured: bool | None = None
-    reason: str | None = None
+    reason: Words | None = None
     duration_seconds: Known = None
 
 
@@ -76,17 +88,17 @@ class LiveBody(_Body):
     """The whole answer. `reason` says why a sum over the workers is not the whole, where it is not."""
 
     object: Literal["energy.live"]
-    at_unix_seconds: float
+    at_unix_seconds: Number
     started_unix_seconds: Known = None
-    version: str | None = None
-    policy: str | None = None
+    version: Words | None = None
+    policy: Words | None = None
     targets: Parts = {}
     power_watts: Parts = {}
     accounts_joules: Parts = {}
     in_flight_joules: Known = None
     measured: bool | None = None
-    sources: tuple[str, ...] = ()
-    reason: str | None = None
+    sources: tuple[Words, ...] = ()
+    reason: Words | None = None
     requests: Parts = {}
     tokens: Parts = {}
     joules_per_output_token: Parts = {}
@@ -108,7 +120,8 @@ def read_live_body(body: object) -> LiveBody:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise NotWattlineError(f"what it answers is not what this wattline reads: {where}: {first['msg']}") from error
+        what = printable(f"{where}: {first['msg']}")
+        raise NotWattlineError(f"what it answers is not what this wattline reads: {what}") from error
 
 
 def total_watts(power_watts: Mapping[str, Known]) -> float | None:

@@ -117,7 +117,7 @@ def summary_lines(state: TopState, width: int, curve_height: int) -> list[Text]:
 
 def _per_token(body: LiveBody, *, is_narrow: bool) -> Text:
     now, ever = (body.joules_per_output_token.get(name) for name in ("last_minute", "since_start"))
-    text = Text(_joules_each(now), "bold cyan" if now is not None else "dim")
+    text = Text().append(_joules_each(now), "bold cyan" if now is not None else "dim")
     text.append(" now, " if is_narrow else " in the last minute, ", "dim").append(format_joules(ever))
     return text.append(" overall" if is_narrow else " since the start", "dim")
 

@@ -18,16 +18,18 @@ from rich.text import Text
 
 from server.cli_top import KEY_VARIABLE
 from server.top.app import TopApp
-from server.top.connection import ServerConnection, checked_url
+from server.top.connection import LiveSource, ServerConnection, checked_url
 from server.top.state import VIEWS
 
+_INTERVAL_SECONDS: Final = 0.5
 _FONTS: Final = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 
 
-async def screen_picture(url: str, size: tuple[int, int], seconds: float, view: str = VIEWS[0]) -> str:
+async def screen_picture(
+    source: LiveSource, url: str, size: tuple[int, int], seconds: float, view: str = VIEWS[0]
+) -> str:
     """What `wattline top` shows of this server after watching it for so long."""
-    connection = ServerConnection(checked_url(url), os.environ.get(KEY_VARIABLE) or None, KEY_VARIABLE)
-    app = TopApp(connection, url, 0.5, time.monotonic)
+    app = TopApp(source, url, _INTERVAL_SECONDS, time.monotonic)
     async with app.run_test(size=size) as pilot:
         await asyncio.sleep(seconds)
         app.action_view(view)
@@ -70,7 +72,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.kind == "screen":
         size = (given.columns, given.rows)
-        picture = asyncio.run(screen_picture(given.url, size, given.seconds, given.view))
+        connection = ServerConnection(checked_url(given.url), os.environ.get(KEY_VARIABLE) or None, KEY_VARIABLE)
+        picture = asyncio.run(screen_picture(connection, given.url, size, given.seconds, given.view))
     else:
         picture = text_picture(sys.stdin.read(), given.title)
     given.file.write_text(picture, encoding="utf-8")

@@ -1,20 +1,21 @@
 """`wattline top` as a process: one page or one object where nobody watches, one line where something is wrong."""
 
 import asyncio
-import contextlib
 import json
-import os
-import pty
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.integration.processes import DEADLINE_SECONDS, clean_environ, eventually
+from tests.integration.http_answers import CHAT, HELLO, ask
+from tests.integration.processes import DEADLINE_SECONDS, FrontEnd, clean_environ
+from tests.integration.terminal import on_a_terminal
 from tests.live_body import live_body
 from tests.local_http import serving
 
@@ -53,7 +54,13 @@ async def answer(request: web.Request) -> web.StreamResponse:
     statuses = {"tenant": 403, "ill": 503, "elsewhere": 404}
     if under in statuses:
         return web.json_response({}, status=statuses[under])
-    bodies = {"text": "<html>", "other": json.dumps({"object": "list"})}
+    bodies = {
+        "text": "<html>",
+        "other": json.dumps({"object": "list"}),
+        "deep": "[" * 200_000,
+        "huge": " " * 20_000_000,
+        "infinite": json.dumps(live_body(power_watts={"gpu": float("inf")})),
+    }
     return web.Response(text=bodies.get(under, json.dumps(live_body())))
 
 
@@ -69,6 +76,18 @@ async def test_one_page_where_nobody_watches(url: str) -> None:
     assert "Power 329 W" in ended.out
     assert "\x1b" not in ended.out, "no colours in a pipe"
     assert (await top(url + "/", "--once")).out == ended.out
+
+
+async def test_a_real_server_with_what_it_has_served(server: FrontEnd, client: aiohttp.ClientSession) -> None:
+    for _ in range(2):
+        assert (await ask(client, CHAT, HELLO | {"max_tokens": 5})).status == 200
+    told = json.loads((await top(server.url, "--json")).out)
+    assert (told["object"], told["requests"]["completed"], told["tokens"]["output"]) == ("energy.live", 2, 10)
+    page = (await top(server.url, "--once")).out
+    assert "not measured (estimate)" in page
+    assert re.search(r"^remote-0 +ready +fake .* estimated$", page, re.MULTILINE), page
+    assert re.search(r"^anonymous +2 +10 ", page, re.MULTILINE), page
+    assert len(re.findall(r"^ *\d+ s .* completed ", page, re.MULTILINE)) == 2
 
 
 async def test_what_the_server_tells_as_it_tells_it(url: str) -> None:
@@ -95,6 +114,32 @@ async def test_nobody_there_is_a_failure_and_no_mistake(url: str) -> None:
     assert await complaint("http://127.0.0.1:1", code=1) == "http://127.0.0.1:1: connection refused"
 
 
+@pytest.mark.parametrize("under", ["deep", "huge", "infinite"])
+async def test_nonsense_is_refused_before_it_does_harm(url: str, under: str) -> None:
+    assert "it is no Wattline" in await complaint(f"{url}/{under}", "--once")
+
+
+async def test_a_key_with_a_line_break_is_called_one(url: str) -> None:
+    told = await complaint(url, "--once", WATTLINE_API_KEY="sk-good\n")
+    assert told == "WATTLINE_API_KEY: expected a key, without line breaks and letters beyond ASCII"
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+async def test_whatever_is_closed_it_does_what_it_can(url: str, closed: str) -> None:
+    command = f'"$0" -m server top "$1" {closed}'
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", command, sys.executable, url), stderr=subprocess.PIPE, env=clean_environ()
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err.decode()) == (0, "")
+
+
+async def test_where_output_is_not_unicode_it_is_escaped(url: str) -> None:
+    ended = await top(url, PYTHONIOENCODING="ascii")
+    assert (ended.code, ended.err) == (0, "")
+    assert "\\u2588" in ended.out, "a bar"
+
+
 @pytest.mark.parametrize("wrong", ["nonsense", "ftp://host", "http://", "http://host:x", "http://me:secret@host"])
 async def test_a_url_that_is_none(wrong: str) -> None:
     said = await complaint(wrong)
@@ -118,37 +163,16 @@ async def test_it_starts_without_the_server_and_the_engine() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_on_a_terminal_it_takes_the_screen_and_gives_it_back(url: str, number: signal.Signals) -> None:
-    process, ours = on_a_terminal("top", url)
-    seen = bytearray()
-
-    async def has(words: bytes) -> bool:
-        with contextlib.suppress(OSError):  # nothing yet, or its end is closed
-            seen.extend(os.read(ours, 65536))
-        return words in seen
-
-    try:
-        await eventually(lambda: has(b"Traffic"))
-        assert b"\x1b[?1049h" in seen, "the other screen"
-        process.send_signal(number)
-        await eventually(lambda: has(b"\x1b[?1049l"))
-        await eventually(lambda: _is_over(process))
-        assert process.returncode == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
+    with on_a_terminal("top", url) as screen:
+        await screen.shows("Traffic")
+        assert "\x1b[?1049h" in screen.text(), "the other screen"
+        screen.process.send_signal(number)
+        assert await screen.ends() == 0
+        assert "\x1b[?1049l" in screen.text(), "and back"
 
 
-def on_a_terminal(*arguments: str) -> tuple[subprocess.Popen[bytes], int]:
-    """The process, and our end of its terminal."""
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    environ = clean_environ() | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
-    command = [sys.executable, "-m", "server", *arguments]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ, start_new_session=True)
-    os.close(theirs)
-    return process, ours
-
-
-async def _is_over(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
+async def test_a_key_that_is_refused_leaves_the_screen_as_it_is(url: str) -> None:
+    with on_a_terminal("top", f"{url}/locked") as screen:
+        assert await screen.ends() == 2
+        assert "\x1b[?1049h" not in screen.text()
+        assert "the server wants a key" in screen.text()

@@ -69,7 +69,7 @@ export class Chart {
           y: { range: (_, __, most) => [0, most > 0 ? most * 1.18 : 1] },
         },
         axes: [
-          { ...axis, space: 64, size: 26, values: (_, splits) => splits.map((at) => this.clockText(at)) },
+          { ...axis, space: 64, size: 30, gap: 8, values: (_, splits) => splits.map((at) => this.clockText(at)) },
           { ...axis, space: 34, size: 52, values: (_, splits) => splits.map((value) => this.axisText(value)) },
         ],
         series: [{}, ...this.series.map(drawn)],

@@ -4,7 +4,7 @@ import { key } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId } from "./dom.js";
 import { Feed } from "./feed.js";
-import { clock, joules, watts } from "./format.js";
+import { clock, figures, joules, watts } from "./format.js";
 import { History } from "./history.js";
 import * as panels from "./panels.js";
 import { PromptBox } from "./prompt.js";
@@ -19,7 +19,7 @@ const charts = [
   new Chart("token", history, [
     { name: "lastMinute", colour: "--decode", fill: "--decode-fill" },
     { name: "sinceStart", colour: "--faint", dash: [4, 4] },
-  ], (value) => joules(value),
+  ], (value) => `${figures(value)} J`,
   (now) => `last minute ${known(joules(now.lastMinute))} · since start ${known(joules(now.sinceStart))}`),
   new Chart("batch", history, [
     { name: "running", colour: "--prefill", fill: "--prefill-fill", steps: true },

@@ -47,7 +47,7 @@ def test_everything_about_a_server_that_starts_its_engines() -> None:
 
 def test_what_is_attached_speaks_for_itself() -> None:
     lines = said(Settings(ledger_url="none"), ATTACHED)
-    assert lines["model"] == "whatever 1 attached server serves"
+    assert lines["model"] == "those of 1 attached server"
     assert lines["energy"] == "as the attached servers tell it"
     assert lines["ledger"] == "none: nothing is kept"
 
@@ -90,4 +90,4 @@ def test_numbers_agree_with_their_nouns(workers: int) -> None:
         ModelSettings(worker_urls=tuple(f"http://a:{n + 1}" for n in range(workers))), None, (), ids, "", ""
     )
     text = said(Settings(ledger_url="none"), model)["model"]
-    assert text == ("whatever 1 attached server serves" if workers == 1 else "whatever 3 attached servers serve")
+    assert text == ("those of 1 attached server" if workers == 1 else "those of 3 attached servers")

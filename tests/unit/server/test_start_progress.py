@@ -9,6 +9,7 @@ from server.start_progress import EngineLines, waiting_text
 VLLM_LINES = (
     ("INFO 11-27 [cpu_model_runner.py:68] Starting to load model /models/smollm2...", "loading the weights"),
     ("INFO 11-27 [default_loader.py:502] Loading weights took 0.31 seconds", "preparing the model"),
+    ("INFO 11-27 [monitor.py:40] Starting torch.compile", "compiling"),
     ("INFO 11-27 [kv_cache_utils.py:1] CPU KV cache size: 21,000 tokens", "warming up"),
     ("INFO 11-27 [cpu_model_runner.py:87] Warming up model for the compilation...", "warming up"),
     ("INFO 11-27 [core.py:403] init engine (profile, create kv cache, warmup model) took 9.1 s", "opening its API"),

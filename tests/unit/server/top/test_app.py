@@ -86,6 +86,14 @@ async def test_keys_go_from_view_to_view() -> None:
         assert top.app.state.view == "tenants"
 
 
+async def test_views_can_be_clicked_at() -> None:
+    async with running((80, 24)) as top:
+        await top.tell(live_body())
+        await top.pilot.click("#views", offset=(top.text().split("\n")[1].index("Requests"), 0))
+        await top.pilot.pause()
+        assert top.app.state.view == "requests"
+
+
 async def test_the_row_one_is_at_explains_itself_and_stays_while_figures_change() -> None:
     async with running() as top:
         await top.tell(live_body())
@@ -162,6 +170,15 @@ async def test_a_server_that_is_gone_is_said_to_be_and_taken_back() -> None:
         assert "No answer" not in top.text()
 
 
+async def test_what_stands_in_for_a_server_that_restarts_is_waited_out() -> None:
+    async with running() as top:
+        await top.tell(live_body())
+        await top.tell({"object": "list"})
+        assert "No answer for 0 s: what it answers is not what this wattline reads" in top.text()
+        await top.tell(live_body())
+        assert "No answer" not in top.text()
+
+
 async def test_a_key_that_is_refused_ends_it_with_the_reason() -> None:
     async with running() as top:
         await top.tell(live_body())
@@ -216,3 +233,29 @@ async def test_ids_of_two_requests_may_be_the_same() -> None:
         await top.press("3")
         await top.tell(live_body(recent_requests=[live_request(1), live_request(1)]))
         assert len(top.first_words()) == 2
+
+
+async def test_a_server_may_tell_of_one_worker_twice() -> None:
+    async with running() as top:
+        await top.tell(live_body())
+        await top.press("2")
+        await top.tell(live_body(workers=[live_worker("vllm-0"), live_worker("vllm-0")]))
+        assert top.first_words() == ["vllm-0", "vllm-0"]
+
+
+async def test_the_row_one_is_at_moves_with_its_request() -> None:
+    async with running() as top:
+        await top.tell(live_body(recent_requests=[live_request(1)]))
+        await top.press("3")
+        await top.tell(live_body(recent_requests=[live_request(0), live_request(1)]))
+        assert top.app.query_one("#requests", GridTable).cursor_row == 1
+
+
+@pytest.mark.parametrize("size", [(20, 5), (1, 1)])
+async def test_a_screen_too_small_for_anything_breaks_nothing(size: tuple[int, int]) -> None:
+    async with running(size) as top:
+        await top.tell(live_body(tenants=[{"tenant": "[red]\x1b[2J" * 500}]))
+        await top.press("2", "3", "4", "slash", "x", "escape", "s", "question_mark", "escape", "1")
+        await top.pilot.resize_terminal(80, 24)
+        await top.pilot.pause()
+        assert "Traffic" in top.text()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.top.frame import notice_line, overview, page, title_line
+from server.top.frame import notice_line, overview, page, table_lines, title_line
 from server.top.live_body import read_live_body
 from server.top.state import TopState
 from server.top.tables import grid_of
@@ -81,6 +81,8 @@ def test_requests_come_latest_first_and_tenants_by_what_they_used() -> None:
     assert [row.cells[0].text for row in rows] == ["1 s", "7 s"]
     assert rows[0].cells[1].text == "x" * 23 + "…"
     assert rows[0].detail.endswith("energy not known: its worker has not told yet")
+    by_age = grid_of(state.sorted_by("requests", "ago"), "requests").rows
+    assert [row.cells[0].text for row in by_age] == ["1 s", "7 s"]
     tenants = grid_of(state, "tenants").rows
     assert [row.key for row in tenants] == ["zoo", "acme", "new"]
     assert tenants[1].cells[-1].text == "5 % of the day's"
@@ -108,3 +110,9 @@ def test_a_page_has_everything_and_no_blanks_at_the_ends_of_lines() -> None:
     for words in ("Workers", "Requests", "Tenants", "… 11 more", "budget left", "Energy by account 10.0 kJ"):
         assert words in text
     assert not [line for line in text.split("\n") if line != line.rstrip()]
+
+
+def test_wide_characters_keep_the_columns_apart() -> None:
+    state = shown(recent_requests=[live_request(0, tenant="統合"), live_request(1, tenant="統合テスト")])
+    lines = table_lines(grid_of(state, "requests"), 120, 10)
+    assert len({line.cell_len for line in lines}) == 1
