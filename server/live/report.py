@@ -71,7 +71,7 @@ class LiveReport:
             "tokens": {"prompt": tally.prompt_tokens, "output": tally.output_tokens},
             "joules_per_output_token": {"last_minute": last_minute, "since_start": since_start},
             "queue_requests": {**dict.fromkeys(TIERS, 0), **self._scheduler.snapshot().queued_requests_by_tier},
-            "latency": asdict(tally.latency(facts.targets)),
+            "latency": asdict(tally.latency()),
             "workers": [self._worker(member) for member in members],
             "tenants": self._tenants(),
             "recent_requests": [asdict(request) for request in tally.recent.latest_first()],
