@@ -189,7 +189,8 @@ class Roster:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
-                await asyncio.sleep(_CHARGE_SECONDS)
+                if member.energy.has_reported:
+                    await asyncio.sleep(_CHARGE_SECONDS)
             member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:

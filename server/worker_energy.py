@@ -66,6 +66,11 @@ class WorkerEnergy:
     _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
     _recent: Mapping[str, RecentRequests] = field(default_factory=_recent_lists)
 
+    @property
+    def has_reported(self) -> bool:
+        """Whether there was a report since this server's start."""
+        return self._before_us is not None
+
     def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
         """Take in a report; returns (request id, microjoules) of requests that have ended since the one before.
 
