@@ -80,7 +80,11 @@ class Roster:
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
         worker_id = supervisor.engine.worker_id
-        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id), WorkerProgress(self._stall_seconds))
+        self._members[worker_id] = Member(
+            supervisor,
+            WorkerEnergy(worker_id, is_ours=supervisor.engine.can_park),
+            WorkerProgress(self._stall_seconds),
+        )
 
     def members(self) -> Iterable[Member]:
         return self._members.values()
@@ -151,6 +155,7 @@ class Roster:
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
+        member.charge_due.set()  # what it has spent for others is to be known before it spends anything for us
         if stale is not None:
             self._close(stale.abort(), worker_id)
 
@@ -184,7 +189,8 @@ class Roster:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
-                await asyncio.sleep(_CHARGE_SECONDS)
+                if member.energy.has_reported:
+                    await asyncio.sleep(_CHARGE_SECONDS)
             member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:

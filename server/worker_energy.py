@@ -39,10 +39,12 @@ class WorkDone:
 class WorkerEnergy:
     """Totals per (component, account) in integer microjoules, from the worker's `GET /energy` reports.
 
-    What a killed engine spent after its last report is not known and not invented.
+    What a killed engine spent after its last report is not known and not invented. `is_ours` where this server starts
+    the engine: one that is attached has spent energy before, for others.
     """
 
     worker_id: str
+    is_ours: bool = True
     model: str = ""
     source: str | None = None
     measured: bool = False
@@ -58,9 +60,15 @@ class WorkerEnergy:
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
+    _before_us: Accounts | None = None
     _last_in_flight: dict[str, int] = field(default_factory=dict)
     _faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     _recent: Mapping[str, RecentRequests] = field(default_factory=lambda: _NOTHING_RECENT)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether there was a report since this server's start."""
+        return self._before_us is not None
 
     def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
         """Take in a report; returns (request id, microjoules) of requests that have ended since the one before.
@@ -88,6 +96,8 @@ class WorkerEnergy:
         for component, accounts in report.accounts_microjoules.items():
             for account, microjoules in accounts.items():
                 self._present[component, account] = microjoules
+        if self._before_us is None:
+            self._before_us = {} if self.is_ours else dict(self._present)
         self.work = None if report.work is None else self._work_report(report.work)
         if (work := report.work) is not None:
             self._present_work = WorkDone(
@@ -100,6 +110,12 @@ class WorkerEnergy:
         """((component, account), microjoules) over all lives of the worker."""
         for key in {**self._past, **self._present}:
             yield key, self._past.get(key, 0) + self._present.get(key, 0)
+
+    def totals_since_start(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """The same without what an attached engine had spent when it first reported to this server."""
+        before = self._before_us or {}
+        for key, microjoules in self.totals():
+            yield key, microjoules - before.get(key, 0)
 
     def work_done(self) -> WorkDone | None:
         """Over all lives of the worker; None where it has never told."""

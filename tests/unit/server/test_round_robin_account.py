@@ -26,9 +26,12 @@ def learned_model() -> WorkerModel:
 
 
 class Fleet:
-    """Workers of one model whose reports the test makes up, and the account over them."""
+    """Workers of one model whose reports the test makes up, and the account over them.
 
-    def __init__(self, *models: WorkerModel) -> None:
+    Each has spent `joules_before` on decoding when it first reports.
+    """
+
+    def __init__(self, *models: WorkerModel, joules_before: float = 0.0) -> None:
         self.roster = Roster(lambda _request_id, _joules: None)
         for number in range(len(models)):
             engine = RemoteEngine(f"w{number}", "http://127.0.0.1:1")
@@ -39,7 +42,9 @@ class Fleet:
         self.account = RoundRobinAccount(self.roster, lambda: self.learned)
         self.now_seconds = 0.0
         self.steps = [0] * len(models)
-        self.joules = [0.0] * len(models)
+        self.joules = [joules_before] * len(models)
+        for number in range(len(models)):
+            self.member(number).energy.take(self._report(number, 0))
         self.account.look(0.0)
 
     def member(self, number: int) -> Member:
@@ -79,6 +84,14 @@ def test_with_one_worker_the_total_is_what_was_spent_on_requests_and_idling() ->
     for _ in range(3):
         fleet.pass_time(100)
     assert fleet.total_joules() == pytest.approx(300.0, rel=1e-3), "neither loading nor what nobody owns"
+
+
+def test_what_attached_workers_spent_before_this_server_is_no_part_of_it() -> None:
+    new, old = (Fleet(learned_model(), learned_model(), joules_before=joules) for joules in (0.0, 9000.0))
+    for fleet in (new, old):
+        fleet.pass_time(200, 0)
+        fleet.pass_time(200, 0)
+    assert new.total_joules() == pytest.approx(old.total_joules())
 
 
 def test_a_worker_that_stays_idle_beside_a_full_one_would_have_taken_its_turns() -> None:
