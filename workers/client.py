@@ -12,6 +12,7 @@ from workers.engine import EngineAddress, EngineReady
 from workers.engine_connection import EngineAnswer
 from workers.engine_connections import EngineConnections
 from workers.errors import EngineUnreachableError
+from workers.listing import models_in
 
 _CONNECT_SECONDS: Final = 5.0
 _PROBE_SECONDS: Final = 5.0
@@ -115,12 +116,12 @@ class EngineClient:
 
     async def probe(self) -> EngineReady | None:
         """What the engine serves, or None while it does not answer."""
-        listing = await self.get_json("/v1/models", _PROBE_SECONDS)
-        if not isinstance(listing, dict) or not isinstance(listing.get("data"), list):
+        models = models_in(await self.get_json("/v1/models", _PROBE_SECONDS))
+        if models is None:
             return None
-        models = frozenset(str(item["id"]) for item in listing["data"] if isinstance(item, dict) and "id" in item)
         energy = await self.get_json("/energy", _PROBE_SECONDS)
-        return EngineReady(models=models, metered=isinstance(energy, dict) and "source" in energy)
+        names = frozenset(str(model["id"]) for model in models)
+        return EngineReady(models=names, metered=isinstance(energy, dict) and "source" in energy)
 
     def _url(self, target: str) -> URL:
         """Parsed once for the few targets that make up all the traffic; a query is likely to be new each time."""

@@ -135,6 +135,8 @@ def _reason(error: BaseException) -> str:
         return "it closed the connection"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return f"its certificate is not trusted: {_in_one_line(str(error.certificate_error))}"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):  # its number is none of the system's
+        return f"there is no TLS with it: {_in_one_line(str(error.os_error))}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "there is no such host"
     number = getattr(getattr(error, "os_error", error), "errno", None)

@@ -178,6 +178,33 @@ async def test_without_a_key_it_says_what_needs_one(browser: Browser, locked: Lo
         assert [text for text in seen.complaints if "status of 40" not in text] == []
 
 
+async def test_what_a_key_has_opened_is_gone_with_the_key(browser: Browser, locked: Locked) -> None:
+    async with viewer(browser, locked.url) as seen:
+        await give_key(seen, locked.admin)
+        await seen.until("document.querySelector('#tenants-table').innerText.includes('team')")
+        await seen.page.click("#key-button")
+        await seen.page.click("#key-forget")
+        await seen.until("document.body.dataset.access === 'none'")
+        await seen.until("document.querySelector('#workers-table').innerText.includes('ready')")
+        page = await seen.page.content()
+        assert "team" not in page
+        assert await seen.page.evaluate("document.querySelectorAll('canvas').length") == 0
+        assert await seen.page.evaluate("document.querySelector('#power-readout').textContent") == ""
+        await give_key(seen, locked.admin)
+        await seen.until("document.querySelector('#tenants-table').innerText.includes('team')")
+        assert await seen.page.is_visible("#power-chart canvas")
+
+
+async def test_a_key_that_no_header_can_carry_is_called_one(browser: Browser, locked: Locked) -> None:
+    async with viewer(browser, locked.url) as seen:
+        await seen.until("!document.querySelector('#key-panel').hidden")
+        await seen.page.fill("#key-input", "sk-“漢”")
+        await seen.page.press("#key-input", "Enter")
+        await seen.until("document.querySelector('#key-text').innerText.startsWith('This is no key')")
+        assert await seen.page.evaluate("sessionStorage.length") == 0
+        assert await seen.text("#connection") != "not reachable"
+
+
 async def give_key(seen: Viewer, key: MadeKey) -> None:
     if await seen.page.is_hidden("#key-panel"):
         await seen.page.click("#key-button")

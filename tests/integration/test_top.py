@@ -140,6 +140,10 @@ async def test_where_output_is_not_unicode_it_is_escaped(url: str) -> None:
     assert "\\u2588" in ended.out, "a bar"
 
 
+async def test_https_where_there_is_none(url: str) -> None:
+    assert "there is no TLS with it" in await complaint(url.replace("http:", "https:"), "--once", code=1)
+
+
 @pytest.mark.parametrize("wrong", ["nonsense", "ftp://host", "http://", "http://host:x", "http://me:secret@host"])
 async def test_a_url_that_is_none(wrong: str) -> None:
     said = await complaint(wrong)

@@ -174,6 +174,12 @@ function energyCell(one, most) {
   return element("span", { class: "energy" }, bar, joules(one.energy_joules));
 }
 
+/** Take every figure off the page: who looks now may not see what a key before theirs has opened. */
+export function clear() {
+  const shown = ["facts", "tiles", "accounts-total", "accounts-bar", "accounts-list", "queue-list"];
+  for (const id of [...shown, "workers-table", "tenants-table", "recent-table"]) byId(id).replaceChildren();
+}
+
 export function showFacts(body) {
   byId("facts").textContent =
     `v${body.version} · policy ${body.policy} · up ${duration(body.at_unix_seconds - body.started_unix_seconds)}`;
