@@ -39,7 +39,7 @@ class Work(BaseModel):
 
 
 class EnergyReport(BaseModel):
-    """What a worker says of its energy. Unknown fields are left to newer versions."""
+    """What a worker says of its energy, but for the requests that ended. Unknown fields are left to newer versions."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -55,5 +55,3 @@ class EnergyReport(BaseModel):
     running_requests: Count = 0
     waiting_requests: Count = 0
     work: Work | None = None
-    recent_requests: list[EndedRequest] = []
-    recent_aborts: list[EndedRequest] = []

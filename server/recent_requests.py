@@ -1,5 +1,7 @@
-"""A worker's list of requests that ended lately, checked entry by entry as it grows and not anew with every report."""
+"""A worker's list of requests that ended lately: what is new in it since it was told last. Only that is checked."""
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -9,25 +11,36 @@ from server.energy_report import EndedRequest
 _ENDED: Final = TypeAdapter(list[EndedRequest])
 
 
+@dataclass(frozen=True, slots=True)
 class RecentRequests:
-    """Remembers the list that was told last: the next one begins with some of its end, and then has what is new."""
+    """The list as it was told. The next one usually begins with some of its end, and then has what is new."""
 
-    def __init__(self) -> None:
-        self._told: list[Any] = []
-        self._checked: list[EndedRequest] = []
+    told: list[Any] = field(default_factory=list)
 
-    def read(self, told: Any) -> Any:  # noqa: ANN401  # a worker's JSON
-        """The list's entries; what is no list is returned as it came, for others to refuse.
+    def fresh_of(self, told: Any) -> list[EndedRequest]:  # noqa: ANN401  # a worker's JSON
+        """The entries of the next list that are not in this one; counted, as callers may use one id again.
 
         Raises:
-            ValueError: an entry is not shaped like one.
+            ValueError: it is no list, or a new entry is not shaped like one.
         """
-        if not isinstance(told, list):
-            return told
-        known = _overlap(self._told, told)
-        checked = self._checked[len(self._checked) - known :] + _ENDED.validate_python(told[known:])
-        self._told, self._checked = told, checked
-        return checked
+        known = _overlap(self.told, told) if isinstance(told, list) else 0
+        if known or not self.told:
+            return _ENDED.validate_python(told[known:] if known else told)
+        # In another order, or all of it is new.
+        fresh = Counter(map(_key, now := _ENDED.validate_python(told)))
+        fresh -= Counter(map(_key, _ENDED.validate_python(self.told)))
+        return [one for one in now if _take_one(fresh, _key(one))]
+
+
+def _key(one: EndedRequest) -> tuple[str, str, int, int]:
+    return one.request_id, one.outcome, one.prefill_microjoules, one.decode_microjoules
+
+
+def _take_one(left: Counter[tuple[str, str, int, int]], key: tuple[str, str, int, int]) -> bool:
+    if left[key] <= 0:
+        return False
+    left[key] -= 1
+    return True
 
 
 def _overlap(before: list[Any], now: list[Any]) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,6 @@ from workers.engine import EngineReady
 from workers.errors import EngineUnreachableError
 from workers.loss import WorkerLoss
 from workers.progress import DEFAULT_STALL_SECONDS, AwaitedAnswer, WorkerProgress
-from workers.remote_engine import RemoteEngine
 from workers.supervisor import Supervisor, WorkerState
 
 logger = logging.getLogger("wattline.server")
@@ -30,10 +29,7 @@ _CHARGE_SECONDS: Final = 0.1
 
 @dataclass(slots=True)
 class Member:
-    """One worker. `client` is there while the worker is ready or was until just now.
-
-    `spent_before` is what an engine that we attached to had counted when we first heard of it, and nothing for our own.
-    """
+    """One worker. `client` is there while the worker is ready or was until just now."""
 
     supervisor: Supervisor
     energy: WorkerEnergy
@@ -43,7 +39,6 @@ class Member:
     models: frozenset[str] = field(default_factory=frozenset)
     listing: list[dict[str, Any]] = field(default_factory=list)
     charge_due: asyncio.Event = field(default_factory=asyncio.Event)
-    spent_before: Mapping[tuple[str, str], int] | None = None
 
     @property
     def worker_id(self) -> str:
@@ -52,22 +47,6 @@ class Member:
     @property
     def is_ready(self) -> bool:
         return self.client is not None and self.supervisor.state is WorkerState.READY
-
-    def spent(self) -> Iterator[tuple[tuple[str, str], int]]:
-        """((component, account), microjoules) since this start of the server; attached engines count from theirs."""
-        before = self.spent_before or {}
-        for key, microjoules in self.energy.totals():
-            yield key, microjoules - before.get(key, 0)
-
-    def first_heard(self, report: object) -> None:
-        """It has come up, and told this of its energy; what comes after the first time is of this run."""
-        if self.spent_before is None:
-            self.spent_before = {}
-            if isinstance(self.supervisor.engine, RemoteEngine) and isinstance(report, dict):
-                before = WorkerEnergy(self.worker_id)
-                with contextlib.suppress(ValueError):  # then none of its reports will be believed
-                    before.take(report)
-                self.spent_before = dict(before.totals())
 
     @property
     def may_serve(self) -> bool:
@@ -101,7 +80,11 @@ class Roster:
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
         worker_id = supervisor.engine.worker_id
-        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id), WorkerProgress(self._stall_seconds))
+        self._members[worker_id] = Member(
+            supervisor,
+            WorkerEnergy(worker_id, is_ours=supervisor.engine.can_park),
+            WorkerProgress(self._stall_seconds),
+        )
 
     def members(self) -> Iterable[Member]:
         return self._members.values()
@@ -169,10 +152,10 @@ class Roster:
         if member.client is None or member.client.address != address:
             stale, member.client = member.client, EngineClient(address)
         member.metered = ready.metered
-        member.first_heard(ready.energy)
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
+        member.charge_due.set()  # what it has spent for others is to be known before it spends anything for us
         if stale is not None:
             self._close(stale.abort(), worker_id)
 
@@ -206,7 +189,8 @@ class Roster:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
-                await asyncio.sleep(_CHARGE_SECONDS)
+                if member.energy.has_reported:
+                    await asyncio.sleep(_CHARGE_SECONDS)
             member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:

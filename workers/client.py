@@ -121,7 +121,7 @@ class EngineClient:
             return None
         energy = await self.get_json("/energy", _PROBE_SECONDS)
         names = frozenset(str(model["id"]) for model in models)
-        return EngineReady(names, metered=isinstance(energy, dict) and "source" in energy, energy=energy)
+        return EngineReady(models=names, metered=isinstance(energy, dict) and "source" in energy)
 
     def _url(self, target: str) -> URL:
         """Parsed once for the few targets that make up all the traffic; a query is likely to be new each time."""

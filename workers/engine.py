@@ -1,8 +1,8 @@
 """The capability every kind of worker offers, and what it says of itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,10 @@ class EngineAddress:
 
 @dataclass(frozen=True, slots=True)
 class EngineReady:
-    """What a ready engine serves. `metered` is true when it reports `energy` of its own (`GET /energy`)."""
+    """What a ready engine serves. `metered` is true when it reports energy of its own (`GET /energy`)."""
 
     models: frozenset[str]
     metered: bool
-    energy: Any = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

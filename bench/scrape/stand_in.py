@@ -7,12 +7,16 @@ worker with one GPU tells: all accounts, every fault, and the longest list of re
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
 MODEL: Final = "stand-in"
-# As many as the meter keeps (metering/meter.py).
+# As many as the meter keeps (metering/meter.py), and how many end between one look and the next, half a second later.
 _RECENT_REQUESTS: Final = 256
+_ENDED_BETWEEN: Final = 8
+_PAGES: Final = 16
 _FAULTS: Final = ("reset", "jump", "stall", "lost", "sampler", "suspended")
 
 
@@ -21,8 +25,8 @@ def socket_path(folder: Path, number: int) -> Path:
     return folder / f"worker-{number}.sock"
 
 
-def telemetry(number: int) -> dict[str, Any]:
-    """The body of one worker's `GET /energy`."""
+def telemetry(number: int, ended_requests: int = 0) -> dict[str, Any]:
+    """The body of one worker's `GET /energy`; so many of its requests have left the list by now."""
     accounts = {"prefill": 1.2e9, "decode": 9.3e9, "idle": 4.4e9, "loading": 2.2e9, "unattributed": 1e5}
     return {
         "instance_id": f"instance-{number}",
@@ -53,7 +57,7 @@ def telemetry(number: int) -> dict[str, Any]:
                 "prompt_tokens": 811,
                 "output_tokens": 233,
             }
-            for place in range(_RECENT_REQUESTS)
+            for place in range(ended_requests, ended_requests + _RECENT_REQUESTS)
         ],
         "recent_aborts": [],
     }
@@ -79,10 +83,12 @@ def _answer_body() -> dict[str, Any]:
 
 
 class _Worker(asyncio.Protocol):
-    """One connection; each request is answered once its head and body are there."""
+    """One connection; each request is answered once its head and body are there. `energy` never ends."""
 
-    def __init__(self, answers: dict[bytes, bytes]) -> None:
+    def __init__(self, answers: dict[bytes, bytes], energy: Iterator[bytes]) -> None:
         self._answers = answers
+        self._energy = energy
+        self._answer = answers[b"*"]
         self._received = b""
         self._transport: asyncio.Transport | None = None
 
@@ -99,7 +105,8 @@ class _Worker(asyncio.Protocol):
                 return
             self._received = self._received[size:]
             assert self._transport is not None
-            self._transport.write(self._answers.get(head.split(b" ", 2)[1], self._answers[b""]))
+            path = head.split(b" ", 2)[1]
+            self._transport.write(next(self._energy) if path == b"/energy" else self._answers.get(path, self._answer))
 
 
 def _content_length(head: bytes) -> int:
@@ -113,11 +120,13 @@ def _content_length(head: bytes) -> int:
 async def _serve(folder: Path, workers: int) -> None:
     loop = asyncio.get_running_loop()
     listing = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "max_model_len": 32_768}]}
+    answers = {b"/v1/models": _whole(listing), b"*": _whole(_answer_body())}
     for number in range(workers):
-        answers = {b"/v1/models": _whole(listing), b"/energy": _whole(telemetry(number)), b"": _whole(_answer_body())}
+        pages = [_whole(telemetry(number, _ENDED_BETWEEN * page)) for page in range(_PAGES)]
+        energy = cycle(pages)
 
-        def worker(answers: dict[bytes, bytes] = answers) -> _Worker:
-            return _Worker(answers)
+        def worker(energy: Iterator[bytes] = energy) -> _Worker:
+            return _Worker(answers, energy)
 
         await loop.create_unix_server(worker, str(socket_path(folder, number)))
     await asyncio.Event().wait()

@@ -21,7 +21,8 @@ from tests.integration.made_keys import MadeKey, make_keys
 from tests.integration.processes import FrontEnd, fake_engine, front_end
 from tests.integration.scripted_engine import scripted_engine
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# A browser and two servers are started first, on cores that other tests want too.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 LIVE = "/v1/energy/live"
 PROMPT = "What is a joule?"

@@ -95,21 +95,6 @@ async def test_a_report_that_cannot_be_read_is_a_warning_and_no_more(
     assert dict(member(roster).energy.totals())["gpu", "idle"] == 3
 
 
-async def test_what_an_attached_engine_spent_before_us_is_not_of_this_run(roster: Roster, telemetry: Telemetry) -> None:
-    first = {"instance_id": "a", "accounts_microjoules": {"gpu": {"idle": 700, "decode": 30}}}
-    worker = member(roster)
-    worker.spent_before = None
-    roster.engine_ready("w", EngineReady(frozenset({"m"}), metered=True, energy=first))
-    telemetry.report = {"instance_id": "a", "accounts_microjoules": {"gpu": {"idle": 705, "decode": 30, "prefill": 2}}}
-    await roster.refresh()
-    assert dict(worker.spent()) == {("gpu", "idle"): 5, ("gpu", "decode"): 0, ("gpu", "prefill"): 2}
-    again = {"instance_id": "b", "accounts_microjoules": {"gpu": {"idle": 3}}}
-    roster.engine_ready("w", EngineReady(frozenset({"m"}), metered=True, energy=again))
-    telemetry.report = {"instance_id": "b", "accounts_microjoules": {"gpu": {"idle": 4}}}
-    await roster.refresh()
-    assert dict(worker.spent())["gpu", "idle"] == 9, "its new life began while we looked"
-
-
 async def test_a_worker_that_is_not_ready_draws_nothing(roster: Roster, telemetry: Telemetry) -> None:
     telemetry.report = {"instance_id": "a", "power_watts": {"gpu": 5.0}}
     await roster.refresh()

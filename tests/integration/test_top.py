@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration.http_answers import CHAT, HELLO, ask
-from tests.integration.processes import FrontEnd, clean_environ
+from tests.integration.processes import DEADLINE_SECONDS, FrontEnd, clean_environ
 from tests.integration.terminal import on_a_terminal
 from tests.live_body import live_body
 from tests.local_http import serving
@@ -35,7 +35,7 @@ async def top(*arguments: str, **environ: str) -> Ended:
         stderr=subprocess.PIPE,
         env=clean_environ() | environ,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     return Ended(process.returncode, out.decode(), err.decode())
 
 

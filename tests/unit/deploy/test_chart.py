@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_the_front_end_attaches_to_each_engine_by_the_service_of_its_own(chart: 
         labels = _one(manifests, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
         assert service["selector"].items() <= labels.items()
         assert service["ports"][0]["port"] == 8000
+
+
+def test_another_version_of_the_chart_restarts_no_engine(chart: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(chart, newer)
+    metadata = newer / "Chart.yaml"
+    metadata.write_text(re.sub(r"(?m)^(version|appVersion): .*$", r"\1: 99.0.0", metadata.read_text(encoding="utf-8")))
+
+    now, then = (
+        _one(render({"workers": {"llama": _MODEL}}, where), "Deployment", "demo-wattline-llama-0")
+        for where in (chart, newer)
+    )
+
+    assert now["metadata"]["labels"] != then["metadata"]["labels"]
+    assert now["spec"] == then["spec"]
 
 
 def test_no_pod_gets_the_addresses_of_services_as_variables(chart: Path) -> None:
