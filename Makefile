@@ -35,10 +35,10 @@ SOLITARY_TESTS := $(wildcard $(addprefix tests/,e2e hardware))
 IN_PARALLEL := -n auto --dist worksteal
 FAST_TESTS := $(wildcard $(addprefix tests/,unit contract simulation))
 
-.PHONY: help serve test check lint unit e2e lock clean
+.PHONY: help serve test check lint unit e2e pictures lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: $(STAMPS)/wattline ## Start the server, with the default model unless ARGS names one
 	@exec .venv/bin/wattline serve $(ARGS)
@@ -82,6 +82,9 @@ portable = { sed -E -e '/^\#/d' -e 's/^(intel-[^ ]+)$$/\1 ; platform_machine == 
 
 # What zeus lists for its optimisers and reports; its device readers, which are all we use, need none of it.
 ZEUS_UNUSED := joblib narwhals pandas scikit-learn threadpoolctl typeguard tyro
+
+pictures: $(STAMPS)/dev ## Take the documentation's pictures anew, of a server that runs
+	@exec .venv/bin/python -m bench.pictures $(ARGS)
 
 lock: $(STAMPS)/tools ## Resolve requirements/*.txt anew from pyproject.toml
 	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && set -e; \

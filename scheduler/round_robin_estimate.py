@@ -119,7 +119,7 @@ def _by_chance(mean: float, workers: int) -> tuple[tuple[float, float], tuple[fl
 
     Requests that come by chance (Poisson) and go in turns to n workers come to each after n gaps: the squared
     coefficient of variation of that is 1/n, and the variance of the requests in service over their mean, for answers
-    much longer than the gaps, half of 1 + 1/n (peakedness; Eckberg, ITC 10, 1983). Less what all workers have in common,
+    much longer than the gaps, half of 1 + 1/n (peakedness; Eckberg, ITC 10, 1983). Less what all workers share,
     which was seen, half of 1 - 1/n is left: nothing for one worker.
     """
     variance = mean * (1 - 1 / workers) / 2

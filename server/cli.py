@@ -136,6 +136,16 @@ def bench_energy(context: typer.Context) -> None:
 
 
 @bench_app.command(
+    "scrape", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def bench_scrape(context: typer.Context) -> None:
+    """How long a scrape of many workers takes, and what it does to those who ask meanwhile (see --help)."""
+    from bench.scrape.command import main as scrape  # noqa: PLC0415  # benchmarks load on demand
+
+    scrape(context.args)
+
+
+@bench_app.command(
     "scheduler", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
 def bench_scheduler(context: typer.Context) -> None:

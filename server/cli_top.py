@@ -39,7 +39,7 @@ def top(
         raise SettingError(f"interval = {interval}: expected seconds, 0.1 to 3600")
     connection = ServerConnection(checked_url(url), os.environ.get(key_env) or None, key_env)
     if as_json:
-        typer.echo(json.dumps(asyncio.run(_fetch(connection)), ensure_ascii=False))
+        typer.echo(json.dumps(asyncio.run(_fetch(connection))))  # in ASCII: whatever a terminal may obey is escaped
     elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
         _print_page(connection)
     else:

@@ -11,10 +11,12 @@ import typer
 
 from metering.errors import MeteringError
 from server.errors import CommandError, ModelFetchError, WattlineError
+from server.printable import printable
 
 USAGE_ERROR: Final = 2
 FAILURE: Final = 1
 _INTERRUPTED: Final = 130
+_LAYOUT: Final = "\n\t"
 
 
 def run_command_line(app: typer.Typer, arguments: Sequence[str], engine_args: Sequence[str] = ()) -> NoReturn:
@@ -39,8 +41,8 @@ def run_command_line(app: typer.Typer, arguments: Sequence[str], engine_args: Se
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say what is wrong, and end."""
-    sys.stderr.write(f"wattline: error: {message}\n")
+    """Say what is wrong, and end. The message may quote what a server, an engine or a file says."""
+    sys.stderr.write(f"wattline: error: {printable(message, kept=_LAYOUT)}\n")
     sys.exit(code)
 
 

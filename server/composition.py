@@ -93,7 +93,7 @@ def compose(
     configured = frozenset(name for model in models for name in model.names)
     core = Scheduler(POLICIES[settings.policy](targets), limits, configured, targets)
     metrics = ServerMetrics(targets)
-    tally = LiveTally(time.monotonic)
+    tally = LiveTally(time.monotonic, targets)
     books = RequestBooks(ledger, metrics, tally, carbon)
     aborts = LedgerOfAborts(books.charge)
     roster = Roster(aborts.charged, stall_seconds=settings.stall_seconds)

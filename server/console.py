@@ -18,6 +18,7 @@ from rich.text import Text
 
 from server.banner import BannerLine
 from server.logs import LogFormat
+from server.printable import printable
 
 logger = logging.getLogger("wattline.server")
 
@@ -37,7 +38,7 @@ class Console:
             logger.info(text)
             return
         with contextlib.suppress(OSError):  # whoever read our output may be gone; the callers are not
-            sys.stderr.write(f"wattline: {text}\n")
+            sys.stderr.write(f"wattline: {printable(text)}\n")
             sys.stderr.flush()
 
     def warn(self, text: str) -> None:
@@ -45,7 +46,9 @@ class Console:
             logger.warning(text)
         elif self._terminal is not None:
             with contextlib.suppress(OSError):
-                self._terminal.print(Text.assemble(("wattline: WARNING: ", "bold yellow"), text), soft_wrap=True)
+                self._terminal.print(
+                    Text.assemble(("wattline: WARNING: ", "bold yellow"), printable(text)), soft_wrap=True
+                )
         else:
             self.say(f"WARNING: {text}")
 
@@ -71,7 +74,7 @@ class Console:
             yield None
             return
         with self._terminal.status("") as status, _logged_above():
-            yield lambda text: status.update(Text(text))
+            yield lambda text: status.update(Text(printable(text)))
 
 
 def open_terminal(environ: Mapping[str, str] = os.environ) -> RichConsole | None:
@@ -87,7 +90,8 @@ def print_banner(terminal: RichConsole, heading: str, lines: Sequence[BannerLine
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(overflow="fold")
     for line in lines:
-        text = Text(f"WARNING: {line.text}", style="bold yellow") if line.is_warning else Text(line.text)
+        words = printable(line.text)
+        text = Text(f"WARNING: {words}", style="bold yellow") if line.is_warning else Text(words)
         text.highlight_regex(r"https?://\S+", "underline")
         text.highlight_regex(r"\bnot measured\b", "yellow")
         text.highlight_regex(r"(?<!not )\bmeasured\b", "green")

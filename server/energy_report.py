@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _encodable(name: str) -> str:
-    name.encode()  # a lone surrogate would spoil the metrics page; its UnicodeEncodeError is a ValueError
-    return name
+def _encodable(text: str) -> str:
+    text.encode()  # a lone surrogate would spoil every page it is shown on; its UnicodeEncodeError is a ValueError
+    return text
 
 
-Name = Annotated[str, AfterValidator(_encodable)]
+Name = Annotated[str, Field(max_length=256), AfterValidator(_encodable)]
+Reason = Annotated[str, Field(max_length=4096), AfterValidator(_encodable)]
 Microjoules = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Watts = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -38,15 +39,15 @@ class Work(BaseModel):
 
 
 class EnergyReport(BaseModel):
-    """What a worker says of its energy. Unknown fields are left to newer versions."""
+    """What a worker says of its energy, but for the requests that ended. Unknown fields are left to newer versions."""
 
     model_config = ConfigDict(extra="ignore")
 
     instance_id: str | None = None
     model: Name | None = None
-    source: str | None = None
+    source: Name | None = None
     measured: bool = False
-    reason: str | None = None
+    reason: Reason | None = None
     power_watts: dict[Name, Watts | None] = {}
     in_flight_microjoules: dict[Name, dict[str, Microjoules]] = {}
     accounts_microjoules: dict[Name, dict[Account, Microjoules]] = {}
@@ -54,5 +55,3 @@ class EnergyReport(BaseModel):
     running_requests: Count = 0
     waiting_requests: Count = 0
     work: Work | None = None
-    recent_requests: list[EndedRequest] = []
-    recent_aborts: list[EndedRequest] = []

@@ -25,7 +25,10 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class WorkerBill:
-    """One worker's energy by account over all its lives; `source` None where it never told any, for a `reason`."""
+    """One worker's energy by account since the server's start, over all its lives.
+
+    `source` is None where it never told any, for a `reason`.
+    """
 
     worker_id: str
     source: str | None
@@ -55,7 +58,7 @@ def bills_of(roster: Roster) -> list[WorkerBill]:
     bills = []
     for member in roster.members():
         energy, accounts = member.energy, dict[str, int]()
-        for (_, account), microjoules in energy.totals():
+        for (_, account), microjoules in energy.totals_since_start():
             accounts[account] = accounts.get(account, 0) + microjoules
         is_silent = bool(member.models) and not member.metered
         reason = "it tells no energy" if is_silent else energy.reason

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final, Literal
 
 from server.exchange_record import ExchangeRecord
+from server.printable import printable
 
 LogFormat = Literal["text", "json"]
 
@@ -91,13 +92,13 @@ class TextFormatter(logging.Formatter):
     """Time, level, logger and event, then `key=value`, strings that hold more than a word in quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {record.name} {_printable(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname} {record.name} {printable(record.getMessage())}"
         for key, value in _fields(record).items():
             if value is not None:
                 line += f" {key}={_word(value)}"
         if record.exc_info:
             lines = self.formatException(record.exc_info).splitlines()
-            line += "".join(f"\n  | {_printable(part)}" for part in lines)
+            line += "".join(f"\n  | {printable(part)}" for part in lines)
         return line
 
 
@@ -109,14 +110,6 @@ def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
     fields: Mapping[str, Any] = getattr(record, FIELDS, {})
     request_id = _request_id.get()
     return fields if request_id is None else {"request_id": request_id, **fields}
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode("ascii") for mark in text
-    )
 
 
 def _word(value: object) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import Final, TypeVar, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import TIERS
 from server import metric_catalogue as catalogue
 from server.exchange_record import ExchangeRecord
+from server.exposition import Exposition
 from server.kept_targets import kept_targets
 from server.tenant_labels import TenantLabels
 
@@ -27,6 +28,7 @@ class ServerMetrics:
         # One more series for each counter and histogram, which tells when it was created: nobody asks for that.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # as the library has it
         self.registry = registry = CollectorRegistry()
+        self._exposition = Exposition(registry)
         self.tenants = tenants or TenantLabels()
         self._targets = targets or LatencyTargets()
         self._children: dict[tuple[object, ...], object] = {}
@@ -86,7 +88,7 @@ class ServerMetrics:
             self.queue_requests.labels(tier).set(0)
         for tier, queued in queued_by_tier:
             self.queue_requests.labels(tier).set(queued)
-        return generate_latest(self.registry)
+        return self._exposition.render()
 
     def _count_latency(self, record: ExchangeRecord) -> None:
         model = record.model

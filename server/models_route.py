@@ -8,6 +8,7 @@ from typing import Any
 from server.api_error import ApiError
 from server.pass_through import no_worker_ready
 from server.roster import Member, Roster
+from workers.listing import models_in
 
 
 async def list_models(roster: Roster) -> dict[str, Any]:
@@ -43,9 +44,9 @@ async def _refresh(member: Member) -> None:
     """Ask it anew; one that is parked, or too busy to answer in time, serves what it served before."""
     if not member.is_ready or member.client is None:
         return
-    listing = await member.client.get_json("/v1/models")
-    if isinstance(listing, dict) and isinstance(listing.get("data"), list):
-        member.listing = [model for model in listing["data"] if isinstance(model, dict) and "id" in model]
+    models = models_in(await member.client.get_json("/v1/models"))
+    if models is not None:
+        member.listing = models
 
 
 async def find_model(roster: Roster, model_id: str) -> dict[str, Any]:

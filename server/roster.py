@@ -75,11 +75,16 @@ class Roster:
         self._members: dict[str, Member] = {}
         self._on_request_charged = on_request_charged
         self._closing: set[asyncio.Task[None]] = set()
+        self._taking = asyncio.Lock()
 
     def add(self, supervisor: Supervisor) -> None:
         """Take in a worker before it is started."""
         worker_id = supervisor.engine.worker_id
-        self._members[worker_id] = Member(supervisor, WorkerEnergy(worker_id), WorkerProgress(self._stall_seconds))
+        self._members[worker_id] = Member(
+            supervisor,
+            WorkerEnergy(worker_id, is_ours=supervisor.engine.can_park),
+            WorkerProgress(self._stall_seconds),
+        )
 
     def members(self) -> Iterable[Member]:
         return self._members.values()
@@ -150,6 +155,7 @@ class Roster:
         member.models = ready.models
         member.listing = [{"id": name, "object": "model", "created": 0} for name in sorted(ready.models)]
         member.progress.started(self._clock())
+        member.charge_due.set()  # what it has spent for others is to be known before it spends anything for us
         if stale is not None:
             self._close(stale.abort(), worker_id)
 
@@ -183,7 +189,8 @@ class Roster:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
-                await asyncio.sleep(_CHARGE_SECONDS)
+                if member.energy.has_reported:
+                    await asyncio.sleep(_CHARGE_SECONDS)
             member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:
@@ -229,6 +236,11 @@ class Roster:
         if not member.metered or client is None:
             return False
         report = await client.get_json("/energy")
+        async with self._taking:
+            await asyncio.sleep(0)  # fifty workers answer at once: what else is due comes in between
+            return self._take(member, client, report)
+
+    def _take(self, member: Member, client: EngineClient, report: object) -> bool:
         if not isinstance(report, dict) or member.client is not client:  # it may have begun another life meanwhile
             return False
         try:

@@ -135,5 +135,10 @@ def _span(model: WorkerModel, stretch: _Stretch) -> WorkerSpan:
 
 
 def _compared_joules(member: Member) -> float:
-    microjoules = sum(energy for (_, account), energy in member.energy.totals() if account in _COMPARED_ACCOUNTS)
-    return microjoules / MICROJOULES_PER_JOULE
+    """Since this server's start, so that the total begins anew with it, as a counter must.
+
+    Beginning with all that an attached worker ever spent, it would stand below where the last one ended by what was
+    saved, and Prometheus would take the whole of it for spent at once.
+    """
+    accounts = member.energy.totals_since_start()
+    return sum(energy for (_, account), energy in accounts if account in _COMPARED_ACCOUNTS) / MICROJOULES_PER_JOULE

@@ -1,15 +1,20 @@
 """One worker's energy over all its lives: a restarted engine counts from zero, our totals do not."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from metering.counter import MICROJOULES_PER_JOULE
 from scheduler.events import WorkReport
-from server.energy_report import EnergyReport, Work
+from server.energy_report import EndedRequest, EnergyReport, Work
+from server.recent_requests import RecentRequests
 
 Accounts = dict[tuple[str, str], int]
+
+_RECENT_LISTS: Final = ("recent_requests", "recent_aborts")
+_NOTHING_RECENT: Final = MappingProxyType({name: RecentRequests() for name in _RECENT_LISTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,12 @@ class WorkDone:
 class WorkerEnergy:
     """Totals per (component, account) in integer microjoules, from the worker's `GET /energy` reports.
 
-    What a killed engine spent after its last report is not known and not invented.
+    What a killed engine spent after its last report is not known and not invented. `is_ours` where this server starts
+    the engine: one that is attached has spent energy before, for others.
     """
 
     worker_id: str
+    is_ours: bool = True
     model: str = ""
     source: str | None = None
     measured: bool = False
@@ -53,9 +60,15 @@ class WorkerEnergy:
     _instance_id: str | None = None
     _past: Accounts = field(default_factory=dict)
     _present: Accounts = field(default_factory=dict)
+    _before_us: Accounts | None = None
     _last_in_flight: dict[str, int] = field(default_factory=dict)
     _faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _seen: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _recent: Mapping[str, RecentRequests] = field(default_factory=lambda: _NOTHING_RECENT)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether there was a report since this server's start."""
+        return self._before_us is not None
 
     def take(self, body: dict[str, Any]) -> list[tuple[str, int]]:
         """Take in a report; returns (request id, microjoules) of requests that have ended since the one before.
@@ -64,10 +77,11 @@ class WorkerEnergy:
             ValueError: it is not shaped like a report; nothing of it was taken.
         """
         report = EnergyReport.model_validate(body)
-        if report.instance_id != self._instance_id:
+        is_new_life = report.instance_id != self._instance_id
+        recent, ended = _newly_ended(body, _NOTHING_RECENT if is_new_life else self._recent)
+        if is_new_life:
             self._instance_id = report.instance_id
             self._bury()
-            self._seen = Counter()
             self._faults = Counter()
         self.model = report.model or self.model
         self.source = report.source
@@ -82,17 +96,26 @@ class WorkerEnergy:
         for component, accounts in report.accounts_microjoules.items():
             for account, microjoules in accounts.items():
                 self._present[component, account] = microjoules
+        if self._before_us is None:
+            self._before_us = {} if self.is_ours else dict(self._present)
         self.work = None if report.work is None else self._work_report(report.work)
         if (work := report.work) is not None:
             self._present_work = WorkDone(
                 work.steps_total, work.step_seconds_total, work.decode_tokens_total, work.prefill_tokens_total
             )
-        return self._newly_ended(report)
+        self._recent = recent
+        return [(one.request_id, one.prefill_microjoules + one.decode_microjoules) for one in ended]
 
     def totals(self) -> Iterator[tuple[tuple[str, str], int]]:
         """((component, account), microjoules) over all lives of the worker."""
         for key in {**self._past, **self._present}:
             yield key, self._past.get(key, 0) + self._present.get(key, 0)
+
+    def totals_since_start(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """The same without what an attached engine had spent when it first reported to this server."""
+        before = self._before_us or {}
+        for key, microjoules in self.totals():
+            yield key, microjoules - before.get(key, 0)
 
     def work_done(self) -> WorkDone | None:
         """Over all lives of the worker; None where it has never told."""
@@ -142,14 +165,13 @@ class WorkerEnergy:
         self._last_in_flight = {}
         self._past_work, self._present_work = self.work_done(), None
 
-    def _newly_ended(self, report: EnergyReport) -> list[tuple[str, int]]:
-        # Those cut off have a longer list of their own. Counted, not looked up by id: callers may use one id again.
-        completed = [request for request in report.recent_requests if request.outcome != "aborted"]
-        aborted = report.recent_aborts or [one for one in report.recent_requests if one.outcome == "aborted"]
-        ended = Counter(
-            (request.request_id, request.prefill_microjoules + request.decode_microjoules)
-            for request in (*aborted, *completed)
-        )
-        fresh = list((ended - self._seen).elements())
-        self._seen = ended
-        return fresh
+
+def _newly_ended(
+    body: Mapping[str, Any], before: Mapping[str, RecentRequests]
+) -> tuple[dict[str, RecentRequests], list[EndedRequest]]:
+    """The lists as they are told now, and what is new in them: those cut off first."""
+    now = {name: RecentRequests(body.get(name, [])) for name in _RECENT_LISTS}
+    ended, aborts = (before[name].fresh_of(now[name].told) for name in _RECENT_LISTS)
+    # Those cut off have a longer list of their own, where the worker tells one.
+    aborted = aborts if now["recent_aborts"].told else [one for one in ended if one.outcome == "aborted"]
+    return now, [*aborted, *(one for one in ended if one.outcome != "aborted")]

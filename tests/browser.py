@@ -24,7 +24,7 @@ ARGUMENTS: Final = (
 )
 DESKTOP: Final = (1360, 900)
 PHONE: Final = (390, 844)
-_PATIENCE_MILLISECONDS: Final = 15_000
+_PATIENCE_MILLISECONDS: Final = 45_000
 
 
 @dataclass(slots=True)

@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.postgresql_cluster import ClusterMissingError, PostgresqlCluster, postgresql_cluster
+
+# How long an example takes says more of the machine, and of the tests beside it, than of the code.
+settings.register_profile("wattline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("wattline")
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,18 @@
 """Speaks HTTP to one engine. Bytes in, bytes out; knows nothing of what they mean."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import aiohttp
+from pydantic_core import from_json
 from yarl import URL
 
 from workers.engine import EngineAddress, EngineReady
 from workers.engine_connection import EngineAnswer
 from workers.engine_connections import EngineConnections
 from workers.errors import EngineUnreachableError
+from workers.listing import models_in
 
 _CONNECT_SECONDS: Final = 5.0
 _PROBE_SECONDS: Final = 5.0
@@ -79,11 +80,9 @@ class EngineClient:
         if self._session.closed:
             return None
         try:
-            async with asyncio.timeout(timeout_seconds):
-                response = await self._session.get(self._url(target))
-                async with response:
-                    return json.loads(await response.read()) if response.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+            async with asyncio.timeout(timeout_seconds), await self.send("GET", target, (), None) as response:
+                return from_json(await response.read()) if response.status == 200 else None
+        except (EngineUnreachableError, aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
             return None
 
     async def post_json(self, target: str, body: bytes, timeout_seconds: float) -> tuple[int, bytes] | None:
@@ -117,12 +116,12 @@ class EngineClient:
 
     async def probe(self) -> EngineReady | None:
         """What the engine serves, or None while it does not answer."""
-        listing = await self.get_json("/v1/models", _PROBE_SECONDS)
-        if not isinstance(listing, dict) or not isinstance(listing.get("data"), list):
+        models = models_in(await self.get_json("/v1/models", _PROBE_SECONDS))
+        if models is None:
             return None
-        models = frozenset(str(item["id"]) for item in listing["data"] if isinstance(item, dict) and "id" in item)
         energy = await self.get_json("/energy", _PROBE_SECONDS)
-        return EngineReady(models=models, metered=isinstance(energy, dict) and "source" in energy)
+        names = frozenset(str(model["id"]) for model in models)
+        return EngineReady(models=names, metered=isinstance(energy, dict) and "source" in energy)
 
     def _url(self, target: str) -> URL:
         """Parsed once for the few targets that make up all the traffic; a query is likely to be new each time."""

@@ -13,6 +13,10 @@ def lines(proof: Proof) -> Iterator[str]:
     for one in proof.asked:
         yield _line(widths, one.where, one.what, str(one.series), _value(one), one.expression)
     yield ""
+    yield from _summary(proof)
+
+
+def _summary(proof: Proof) -> Iterator[str]:
     bad = sum(one.fault is not None for one in proof.asked)
     yield f"{len(proof.asked)} queries, {len(proof.asked) - bad} with data, {bad} without"
     told = proof.told
@@ -24,6 +28,17 @@ def lines(proof: Proof) -> Iterator[str]:
     if proof.scrape_seconds is not None:
         yield f"slowest scrape: {1000 * proof.scrape_seconds:.1f} ms"
     yield "changed of the shipped configuration: " + "; ".join(proof.substitutions)
+
+
+def markdown(proof: Proof) -> Iterator[str]:
+    """The same for a page of documentation."""
+    yield "| dashboard or rule | panel | series | a value | query |"
+    yield "|---|---|---:|---|---|"
+    for one in proof.asked:
+        query = one.expression.replace("|", "\\|")
+        yield f"| {one.where} | {one.what} | {one.series} | {_value(one)} | `{query}` |"
+    yield ""
+    yield from (f"- {line}" for line in _summary(proof))
 
 
 def _line(widths: list[int], where: str, what: str, series: str, value: str, query: str) -> str:

@@ -19,6 +19,9 @@ TOLERANCE: Final = 0.001
 HURRIED: Final = Pace(1.0, window_divisor=60)
 _FIRST_SCRAPES_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.1
+# An engine's power at rest counts as learned after twenty seconds of it, and only then is round-robin estimated.
+_IDLE_SECONDS: Final = 22.0
+_SAVED: Final = "wattline:energy_saved_ratio:rate1h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ def prove(server: ScrapedServer, folder: Path, seconds: float, pace: Pace, say: 
         _wait_for_scrapes(prometheus, 4 * pace.interval_seconds)
         before = accounts(prometheus)
         since_unix_seconds = time.time()
-        say(f"Prometheus scrapes {server.target} every {pace.interval_seconds:g} s; calling for {seconds:g} s")
+        say(f"Prometheus scrapes {server.target} every {pace.interval_seconds:g} s; idling for {_IDLE_SECONDS:g} s")
+        time.sleep(_IDLE_SECONDS)
+        say(f"calling for {seconds:g} s")
         told = asyncio.run(call(server, seconds))
-        # The rates of what comes last need a scrape or two after it.
+        _wait_for_savings(prometheus, pace)
         at_rest_unix_seconds = wait_for_rest(prometheus, before, pace.interval_seconds)
-        say(f"at rest {at_rest_unix_seconds - since_unix_seconds:.1f} s after the first call; asking everything")
+        say(f"at rest {at_rest_unix_seconds - since_unix_seconds:.1f} s after the first scrapes; asking everything")
         agreements = compared(prometheus, server, told, before, at_rest_unix_seconds)
         asked = ask_everything(prometheus, Shown(since_unix_seconds, at_rest_unix_seconds, pace))
         scrape_seconds = prometheus.number("max(max_over_time(scrape_duration_seconds[10m]))")
@@ -75,3 +80,10 @@ def _wait_for_scrapes(prometheus: Prometheus, seconds: float) -> None:
         time.sleep(_POLL_SECONDS)
     errors = [target["lastError"] for target in prometheus.targets()]
     raise ChildFailedError(f"Prometheus cannot scrape the server: {errors}")
+
+
+def _wait_for_savings(prometheus: Prometheus, pace: Pace) -> None:
+    """Until there is an estimate to compare with: the last thing that a new server knows. Not for ever."""
+    deadline_seconds = time.monotonic() + _IDLE_SECONDS + 4 * pace.interval_seconds
+    while prometheus.number(_SAVED) is None and time.monotonic() < deadline_seconds:
+        time.sleep(_POLL_SECONDS)

@@ -20,21 +20,43 @@ def ready_url(environ: Mapping[str, str]) -> str:
 
 
 def why_not_ready(url: str) -> str | None:
-    """None when `url` answers 200, else the reason in a line.
+    """None when `url` answers 200, over HTTP or HTTPS, else the reason in a line.
 
-    The certificate is not looked at: it names the host that callers know, never this address.
+    A certificate may be named in wattline.toml, which is not looked at here; so where one scheme is not understood the
+    other is tried.
     """
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    scheme, _, rest = url.partition("://")
+    other = f"{'http' if scheme == 'https' else 'https'}://{rest}"
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=context) as answer:  # noqa: S310  # an address of ours
-            answer.read()
+        try:
+            _ask(url)
+        except (ssl.SSLError, ConnectionResetError, http.client.HTTPException):
+            _ask(other)
     except urllib.error.HTTPError as error:
         return f"{url} answers {error.code}"
     except (OSError, http.client.HTTPException) as error:
         return f"{url} does not answer: {error}"
     return None
+
+
+def _ask(url: str) -> None:
+    """Raise what is wrong, unless the answer is 200.
+
+    The certificate is not looked at: it names the host that callers know, never this address. Nor is a proxy that the
+    environment names: it would ask its own loopback address.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    https = urllib.request.HTTPSHandler(context=context)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
+    try:
+        with opener.open(url, timeout=_TIMEOUT_SECONDS) as answer:
+            answer.read()
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError as error:
+        raise (error.reason if isinstance(error.reason, OSError) else error) from None
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from typing import Final
 
 JOB: Final = 'job=~"$job"'
 MODEL: Final = 'model=~"$model"'
+_OTHER_MODELS: Final = 'model!~"$model"'
 TENANT: Final = 'tenant=~"$tenant"'
 # Two servers may both have a worker-0: only with its instance is a worker one.
 WORKER: Final = ("job", "instance", "worker")
@@ -48,8 +49,11 @@ def total(expression: str, *by: str) -> str:
 
 
 def ratio(part: str, whole: str, *by: str) -> str:
-    """One sum over another, for each combination of these labels. Each is an expression of series."""
-    return f"{total(part, *by)} / {total(whole, *by)}"
+    """One sum over another, for each combination of these labels; nothing, not infinity, over nothing.
+
+    Each is an expression of series.
+    """
+    return f"{total(part, *by)} / ({total(whole, *by)} > 0)"
 
 
 def quantile(share: float, histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
@@ -63,8 +67,12 @@ def quantiles(histogram: str, *matchers: str) -> tuple[Query, ...]:
 
 
 def of_models(expression: str) -> str:
-    """Of series by worker, those whose worker serves one of the chosen models: only energy names a worker's model."""
-    return f"({expression} and on ({', '.join(WORKER)}) {series('wattline_energy_joules_total', MODEL)})"
+    """Of series by worker, those whose worker is not known to serve another model than the chosen ones.
+
+    Only energy names a worker's model, and a worker that nobody meters has none: it must not vanish from the workers,
+    least of all from those that are not measured.
+    """
+    return f"({expression} unless on ({', '.join(WORKER)}) {series('wattline_energy_joules_total', _OTHER_MODELS)})"
 
 
 def or_zero(expression: str) -> str:

@@ -71,7 +71,7 @@ class LiveReport:
             "tokens": {"prompt": tally.prompt_tokens, "output": tally.output_tokens},
             "joules_per_output_token": {"last_minute": last_minute, "since_start": since_start},
             "queue_requests": {**dict.fromkeys(TIERS, 0), **self._scheduler.snapshot().queued_requests_by_tier},
-            "latency": asdict(tally.latency(facts.targets)),
+            "latency": asdict(tally.latency()),
             "workers": [self._worker(member) for member in members],
             "tenants": self._tenants(),
             "recent_requests": [asdict(request) for request in tally.recent.latest_first()],
@@ -79,7 +79,7 @@ class LiveReport:
 
     def _worker(self, member: Member) -> dict[str, Any]:
         energy = member.energy
-        totals = [microjoules for _, microjoules in energy.totals()]
+        totals = [microjoules for _, microjoules in energy.totals_since_start()]
         decoded = None if energy.work is None else energy.work.decode_tokens
         return {
             "worker_id": member.worker_id,
@@ -121,7 +121,7 @@ def _energy(members: Iterable[Member]) -> dict[str, Any]:
         for component, power in energy.power_watts.items():
             known = watts.get(component)
             watts[component] = known if power is None else (known or 0.0) + power
-        totals = list(energy.totals())
+        totals = list(energy.totals_since_start())
         for (_, account), microjoules in totals:
             accounts.setdefault(account, []).append(microjoules)
         in_flight += energy.in_flight.values()

@@ -8,6 +8,7 @@ from typing import Final
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import FLEX
 from server.exchange_record import ExchangeRecord
+from server.kept_targets import kept_targets
 from server.live.recent import RecentRequests
 
 LATENCY_WINDOW_SECONDS: Final = 300.0
@@ -29,7 +30,11 @@ class TenantTally:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of streams answered to their end, those of tier `flex` aside: they agreed to wait. None where there were none."""
+    """Of streams, those of tier `flex` aside: they agreed to wait. None where there were none.
+
+    Times are of those answered to their end. The attainment is of all the `requests` that can be held against a target,
+    those that failed while they waited too, as Prometheus is told.
+    """
 
     ttft_p50_seconds: float | None
     ttft_p99_seconds: float | None
@@ -43,15 +48,17 @@ class Latency:
 @dataclass(frozen=True, slots=True)
 class _Times:
     ended_at_seconds: float
-    ttft_seconds: float
+    ttft_seconds: float | None
     tpot_seconds: float | None
+    has_kept: bool | None
 
 
 class LiveTally:
     """Counts finished exchanges. `clock` is monotonic."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], targets: LatencyTargets | None = None) -> None:
         self._clock = clock
+        self._targets = targets or LatencyTargets()
         self.recent = RecentRequests()
         self.outcomes: Counter[str] = Counter()
         self.prompt_tokens = 0
@@ -80,8 +87,9 @@ class LiveTally:
                 self._costs.append((now_seconds, joules, output_tokens))
                 self._costed_joules += joules
                 self._costed_tokens += output_tokens
-        if record.outcome == "completed" and record.first_byte_seconds is not None and record.tier != FLEX:
-            self._times.append(_times(now_seconds, record, record.first_byte_seconds))
+        times = _times(now_seconds, record, self._targets)
+        if times is not None:
+            self._times.append(times)
 
     def charge(self, record: ExchangeRecord, energy_joules: float) -> None:
         """A worker tells what a request used whose answer did not tell."""
@@ -97,24 +105,21 @@ class LiveTally:
         joules, tokens = sum(cost[1] for cost in self._costs), sum(cost[2] for cost in self._costs)
         return _ratio(joules, tokens), _ratio(self._costed_joules, self._costed_tokens)
 
-    def latency(self, targets: LatencyTargets) -> Latency:
+    def latency(self) -> Latency:
         """How the last streams fared against the targets."""
         oldest = self._clock() - LATENCY_WINDOW_SECONDS
         while self._times and self._times[0].ended_at_seconds < oldest:
             self._times.popleft()
-        first = sorted(times.ttft_seconds for times in self._times)
+        first = sorted(times.ttft_seconds for times in self._times if times.ttft_seconds is not None)
         rest = sorted(times.tpot_seconds for times in self._times if times.tpot_seconds is not None)
-        met = sum(
-            times.ttft_seconds <= targets.ttft_seconds and (times.tpot_seconds or 0.0) <= targets.tpot_seconds
-            for times in self._times
-        )
+        kept = [times.has_kept for times in self._times if times.has_kept is not None]
         return Latency(
             _quantile(first, 0.5),
             _quantile(first, 0.99),
             _quantile(rest, 0.5),
             _quantile(rest, 0.99),
-            _ratio(met, len(self._times)),
-            len(self._times),
+            _ratio(sum(kept), len(kept)),
+            len(kept),
             LATENCY_WINDOW_SECONDS,
         )
 
@@ -122,10 +127,16 @@ class LiveTally:
         return self.tenants.setdefault(name, TenantTally())  # as many as hold a key: callers cannot make up others
 
 
-def _times(now_seconds: float, record: ExchangeRecord, ttft_seconds: float) -> _Times:
+def _times(now_seconds: float, record: ExchangeRecord, targets: LatencyTargets) -> _Times | None:
+    """What there is to say of a request's latency; None where that is nothing."""
+    verdicts = [is_met for _, is_met in kept_targets(record, targets)]
+    has_kept = all(verdicts) if verdicts else None
+    ttft_seconds = record.first_byte_seconds
+    if record.outcome != "completed" or ttft_seconds is None or record.tier == FLEX:
+        return None if has_kept is None else _Times(now_seconds, None, None, has_kept)
     more_tokens = (record.output_tokens or 0) - 1
     tpot_seconds = (record.total_seconds - ttft_seconds) / more_tokens if more_tokens > 0 else None
-    return _Times(now_seconds, ttft_seconds, tpot_seconds)
+    return _Times(now_seconds, ttft_seconds, tpot_seconds, has_kept)
 
 
 def _ratio(part: float, whole: float) -> float | None:

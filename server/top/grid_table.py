@@ -1,10 +1,13 @@
 """A table on the screen: scrolls, has a row that one is at, and keeps it while the figures change."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from rich.text import Text
 from textual.widgets import DataTable
 
 from server.top.frame import STYLES
-from server.top.grid import Cell, Grid
+from server.top.grid import Cell, Grid, Row
 
 _MARK = "▾"
 
@@ -27,10 +30,11 @@ class GridTable(DataTable[Text]):
             for text, column in zip(heading, grid.columns, strict=True):
                 self.add_column(Text(text, justify="right" if column.is_number else "left"))
             self._heading = heading
-        self._details = {row.key: row.detail for row in grid.rows}
-        for row in grid.rows:
+        rows = _by_key(grid.rows)
+        self._details = {row_key: row.detail for row_key, row in rows.items()}
+        for row_key, row in rows.items():
             cells = zip(row.cells, grid.columns, strict=True)
-            self.add_row(*(_drawn(cell, is_number=column.is_number) for cell, column in cells), key=row.key)
+            self.add_row(*(_drawn(cell, is_number=column.is_number) for cell, column in cells), key=row_key)
         if key in self._details:
             self.move_cursor(row=list(self._details).index(key), animate=False, scroll=False)
             self.scroll_to(y=offset, animate=False, immediate=True)
@@ -47,6 +51,16 @@ class GridTable(DataTable[Text]):
         """What there is to say of that row."""
         key = self.current_key
         return "" if key is None else self._details.get(key, "")
+
+
+def _by_key(rows: Iterable[Row]) -> dict[str, Row]:
+    """A table takes each key once; callers may choose an id twice, and a server may tell nonsense."""
+    found: dict[str, Row] = {}
+    times: Counter[str] = Counter()
+    for row in rows:
+        times[row.key] += 1
+        found[row.key if times[row.key] == 1 else f"{row.key} {times[row.key]}"] = row
+    return found
 
 
 def _drawn(cell: Cell, *, is_number: bool) -> Text:

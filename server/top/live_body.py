@@ -3,25 +3,29 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from server.printable import printable
 from server.top.errors import NotWattlineError
 
-_HIDDEN: Final = "·"
+# Far beyond whatever was measured, and so few that all can be added up and drawn.
+_MOST: Final = 1e18
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401  # whatever the server sent
+    return printable(value) if isinstance(value, str) else value
 
 
 def _or_empty(value: Any) -> Any:  # noqa: ANN401  # whatever the server sent
     return {} if value is None else value
 
 
-def _printable(text: str) -> str:
-    """Some words are callers' own, and this is a terminal: nothing that would move its cursor gets there."""
-    return text if text.isprintable() else "".join(mark if mark.isprintable() else _HIDDEN for mark in text)
-
-
-Words = Annotated[str, AfterValidator(_printable)]
-Known = float | None
+Number = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
+Known = Number | None
 """A quantity, or None for what the server does not know."""
+Count = Annotated[int, Field(ge=-_MOST, le=_MOST)]
+Words = Annotated[str, BeforeValidator(_printable)]
+"""Whoever wrote it: names of models are their engines', and terminals obey what does not print."""
 Parts = Annotated[Mapping[Words, Known], BeforeValidator(_or_empty)]
 
 
@@ -35,8 +39,8 @@ class LiveWorker(_Body):
     worker_id: Words
     model: Words | None = None
     state: Words = "unknown"
-    running_requests: int | None = None
-    waiting_requests: int | None = None
+    running_requests: Count | None = None
+    waiting_requests: Count | None = None
     power_watts: Parts = {}
     measured: bool | None = None
     source: Words | None = None
@@ -58,8 +62,8 @@ class LiveTenant(_Body):
 
     tenant: Words
     energy_joules: Known = None
-    requests: int | None = None
-    output_tokens: int | None = None
+    requests: Count | None = None
+    output_tokens: Count | None = None
     budgets: tuple[LiveBudget, ...] = ()
 
 
@@ -67,13 +71,13 @@ class LiveRequest(_Body):
     """A request that has ended."""
 
     request_id: Words
-    ended_unix_seconds: float
+    ended_unix_seconds: Number
     tenant: Words | None = None
     model: Words | None = None
     tier: Words | None = None
     outcome: Words | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    output_tokens: Count | None = None
     energy_joules: Known = None
     measured: bool | None = None
     reason: Words | None = None
@@ -84,7 +88,7 @@ class LiveBody(_Body):
     """The whole answer. `reason` says why a sum over the workers is not the whole, where it is not."""
 
     object: Literal["energy.live"]
-    at_unix_seconds: float
+    at_unix_seconds: Number
     started_unix_seconds: Known = None
     version: Words | None = None
     policy: Words | None = None
@@ -116,7 +120,8 @@ def read_live_body(body: object) -> LiveBody:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise NotWattlineError(f"what it answers is not what this wattline reads: {where}: {first['msg']}") from error
+        what = printable(f"{where}: {first['msg']}")
+        raise NotWattlineError(f"what it answers is not what this wattline reads: {what}") from error
 
 
 def total_watts(power_watts: Mapping[str, Known]) -> float | None:

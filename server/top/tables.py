@@ -69,8 +69,8 @@ def workers_grid(body: LiveBody) -> Grid:
 def requests_grid(body: LiveBody) -> Grid:
     """The requests that ended last, the latest first."""
     latest_first = sorted(body.recent_requests, key=lambda request: -request.ended_unix_seconds)
-    rows = (_request_row(request, body.at_unix_seconds, number) for number, request in enumerate(latest_first))
-    return Grid(_REQUEST_COLUMNS, tuple(rows))
+    rows = tuple(_request_row(request, body.at_unix_seconds) for request in latest_first)
+    return Grid(_REQUEST_COLUMNS, rows)
 
 
 def tenants_grid(body: LiveBody) -> Grid:
@@ -132,7 +132,7 @@ def _meter(worker: LiveWorker) -> Cell:
     return Cell("estimated" if worker.source == "estimate" else f"{worker.source}, not measured", worker.source, "warn")
 
 
-def _request_row(request: LiveRequest, now_unix_seconds: float, number: int) -> Row:
+def _request_row(request: LiveRequest, now_unix_seconds: float) -> Row:
     ago = max(0.0, now_unix_seconds - request.ended_unix_seconds)
     energy, tokens = request.energy_joules, request.output_tokens
     per_token = energy / tokens if energy is not None and tokens else None
@@ -152,7 +152,7 @@ def _request_row(request: LiveRequest, now_unix_seconds: float, number: int) -> 
         _joules_per_token(per_token, is_idle=tokens == 0),
         number_cell(format_seconds(request.duration_seconds), request.duration_seconds),
     )
-    return Row(f"{request.request_id}#{number}", cells, detail)
+    return Row(request.request_id, cells, detail)
 
 
 def _tenant_row(tenant: LiveTenant, total_joules: float) -> Row:

@@ -15,7 +15,7 @@ from tests.e2e.wattline_process import WattlineProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-LOAD_SECONDS = 20.0
+LOAD_SECONDS = 18.0
 
 
 @pytest.fixture(scope="module")

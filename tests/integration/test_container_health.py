@@ -32,6 +32,9 @@ async def test_a_container_is_healthy_when_a_worker_can_serve(status: int, exit_
 
     async with serving(answer) as url:
         assert (await _probe(url))[0] == exit_status
+        proxy = "http://127.0.0.1:1"
+        assert (await _probe(url, WATTLINE_SSL_CERTFILE="gone"))[0] == exit_status, "HTTP after all"
+        assert (await _probe(url, http_proxy=proxy, HTTP_PROXY=proxy))[0] == exit_status, "it is no way to loopback"
 
 
 async def test_a_server_that_is_not_there_is_not_healthy(unused_tcp_port: int) -> None:
@@ -58,5 +61,6 @@ async def test_a_certificate_of_another_name_is_no_illness(tmp_path: Path) -> No
     port = runner.addresses[0][1]
     try:
         assert (await _probe(f"https://127.0.0.1:{port}", WATTLINE_SSL_CERTFILE=str(pair.certfile)))[0] == 0
+        assert (await _probe(f"https://127.0.0.1:{port}"))[0] == 0, "the certificate is named in a file"
     finally:
         await runner.cleanup()

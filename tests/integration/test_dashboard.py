@@ -1,10 +1,12 @@
 """The page at `/` in a real browser: what it shows of a server, what asking costs, and who may see what."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,13 +14,15 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser
 
-from tests.browser import DESKTOP, PHONE, Viewer, chromium, viewer
+from bench.pictures.screens import SCREENS, take_screens
+from tests.browser import DESKTOP, PHONE, Viewer, chromium, chromium_path, viewer
 from tests.integration.http_answers import CHAT, ask
 from tests.integration.made_keys import MadeKey, make_keys
 from tests.integration.processes import FrontEnd, fake_engine, front_end
 from tests.integration.scripted_engine import scripted_engine
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# A browser and two servers are started first, on cores that other tests want too.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 LIVE = "/v1/energy/live"
 PROMPT = "What is a joule?"
@@ -64,10 +68,10 @@ async def locked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lock
         yield Locked(server.url, keys["ops"], keys["team"])
 
 
-async def live(url: str) -> dict[str, object]:
+async def live(url: str) -> dict[str, Any]:
     async with aiohttp.ClientSession(url) as client, client.get(LIVE) as answer:
         assert answer.status == 200
-        body: dict[str, object] = await answer.json()
+        body: dict[str, Any] = await answer.json()
         return body
 
 
@@ -90,7 +94,7 @@ async def test_a_prompt_is_answered_with_its_joules_and_the_totals_move(browser:
         assert price in row
         assert "yours" in row
         body = await live(server.url)
-        request = next(iter(body["recent_requests"]))  # type: ignore[call-overload]  # JSON
+        request = body["recent_requests"][0]
         assert f"{request['energy_joules']:.3g}" in price
         assert (request["output_tokens"], request["measured"]) == (7, False)
         assert PROMPT not in json.dumps(body)
@@ -159,6 +163,7 @@ async def test_without_a_key_it_says_what_needs_one(browser: Browser, locked: Lo
         await seen.until("document.body.dataset.access === 'tenant'")
         assert "need an administrator's key" in await seen.text("#key-text")
         assert await seen.page.is_hidden("#recent-table")
+        assert await seen.serious_findings() == []
         assert "Answered for" in await seen.ask(PROMPT)
         await give_key(seen, locked.admin)
         await seen.until("document.body.dataset.access === 'admin'")
@@ -171,6 +176,33 @@ async def test_without_a_key_it_says_what_needs_one(browser: Browser, locked: Lo
         assert await seen.page.evaluate("sessionStorage.length") == 0
         # The browser itself notes each answer that refuses; nothing else may be there.
         assert [text for text in seen.complaints if "status of 40" not in text] == []
+
+
+async def test_what_a_key_has_opened_is_gone_with_the_key(browser: Browser, locked: Locked) -> None:
+    async with viewer(browser, locked.url) as seen:
+        await give_key(seen, locked.admin)
+        await seen.until("document.querySelector('#tenants-table').innerText.includes('team')")
+        await seen.page.click("#key-button")
+        await seen.page.click("#key-forget")
+        await seen.until("document.body.dataset.access === 'none'")
+        await seen.until("document.querySelector('#workers-table').innerText.includes('ready')")
+        page = await seen.page.content()
+        assert "team" not in page
+        assert await seen.page.evaluate("document.querySelectorAll('canvas').length") == 0
+        assert await seen.page.evaluate("document.querySelector('#power-readout').textContent") == ""
+        await give_key(seen, locked.admin)
+        await seen.until("document.querySelector('#tenants-table').innerText.includes('team')")
+        assert await seen.page.is_visible("#power-chart canvas")
+
+
+async def test_a_key_that_no_header_can_carry_is_called_one(browser: Browser, locked: Locked) -> None:
+    async with viewer(browser, locked.url) as seen:
+        await seen.until("!document.querySelector('#key-panel').hidden")
+        await seen.page.fill("#key-input", "sk-“漢”")
+        await seen.page.press("#key-input", "Enter")
+        await seen.until("document.querySelector('#key-text').innerText.startsWith('This is no key')")
+        assert await seen.page.evaluate("sessionStorage.length") == 0
+        assert await seen.text("#connection") != "not reachable"
 
 
 async def give_key(seen: Viewer, key: MadeKey) -> None:
@@ -202,6 +234,13 @@ async def test_what_a_model_writes_is_text_and_what_nobody_measures_is_not_known
             assert told in await seen.text("#recent-table tr.own")
             assert "not known" in await seen.text("#tiles .tile:first-child")
             assert seen.complaints == []
+        body = await live(server.url)
+        assert body["reason"] == "remote-0: the worker does not measure energy"
+        assert body["power_watts"] == {}
+        assert set(body["accounts_joules"].values()) == {None}
+        assert body["in_flight_joules"] is None
+        assert body["joules_per_output_token"] == {"last_minute": None, "since_start": None}
+        assert [tenant["energy_joules"] for tenant in body["tenants"]] == [None]
 
 
 async def test_it_says_when_the_server_is_away_and_when_it_is_back(browser: Browser, server: FrontEnd) -> None:
@@ -211,6 +250,7 @@ async def test_it_says_when_the_server_is_away_and_when_it_is_back(browser: Brow
         await seen.until("document.querySelector('#connection').innerText === 'not reachable'")
         assert "cannot be reached" in await seen.text("#notice")
         assert "The figures are of" in await seen.text("#notice")
+        assert await seen.serious_findings() == []
         await seen.page.context.set_offline(offline=False)
         await seen.until("document.querySelector('#connection').innerText === 'live'")
         assert await seen.page.is_hidden("#notice")
@@ -228,6 +268,15 @@ async def test_axe_finds_nothing_serious(browser: Browser, server: FrontEnd, siz
         assert await seen.page.evaluate("document.documentElement.scrollWidth") <= size[0], "nothing sticks out"
         assert await seen.page.evaluate("document.getAnimations().length") == 0
         assert seen.complaints == []
+
+
+async def test_the_pictures_of_the_page_are_taken_and_small(server: FrontEnd, tmp_path: Path) -> None:
+    chromium_path()
+    taken = await asyncio.to_thread(take_screens, server.url, None, tmp_path, 0.1)
+    assert [file.name for file in taken] == [f"{screen.name}.png" for screen in SCREENS]
+    for file in taken:
+        assert file.read_bytes().startswith(b"\x89PNG")
+        assert 20_000 < file.stat().st_size < 300_000, file.name
 
 
 async def test_the_page_is_for_anybody_and_allows_nothing_from_elsewhere(locked: Locked) -> None:

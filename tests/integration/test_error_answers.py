@@ -65,7 +65,7 @@ async def test_a_body_that_is_too_large_is_413(client: aiohttp.ClientSession) ->
         assert response.status == 413
 
 
-@pytest.mark.parametrize("path", ["/", "/v2/chat", "/v1", "/metrics/", "/nothing"])
+@pytest.mark.parametrize("path", ["/index.html", "/v2/chat", "/v1", "/metrics/", "/nothing"])
 async def test_an_unknown_route_is_404(client: aiohttp.ClientSession, path: str) -> None:
     answer = await ask(client, path, method="GET")
     assert (answer.status, answer.error()["code"]) == (404, "not_found")

@@ -77,6 +77,8 @@ async def test_a_head_without_end_is_refused(tmp_path: Path) -> None:
         b'{"power_watts":{"cpu":"abc"}}',
         b'{"accounts_microjoules":{"cpu":{"idle":-5}}}',
         b'{"source":null,"accounts_microjoules":{"\\ud800":{"idle":1}}}',
+        b'{"source":"\\ud800"}',
+        b'{"source":null,"reason":"\\ud800"}',
         b"[" * 100_000,
     ],
 )
@@ -86,7 +88,7 @@ async def test_a_worker_that_reports_nonsense_takes_nobody_down(tmp_path: Path, 
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/models":
-            return web.json_response({"data": [{"id": "m"}]})
+            return web.json_response({"data": [{"id": "m"}, {"id": "\ud800"}, {"id": "b", "root": "\ud800"}]})
         return web.Response(body=next(answers, report), content_type="application/json")
 
     application = web.Application()
@@ -98,9 +100,11 @@ async def test_a_worker_that_reports_nonsense_takes_nobody_down(tmp_path: Path, 
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with front_end(tmp_path, url) as server, aiohttp.ClientSession(server.url) as client:
             for _ in range(3):
-                page: Any = await ask(client, "/metrics", method="GET")
-                assert page.status == 200
+                for path in ("/metrics", "/v1/energy/live", "/v1/models"):
+                    page: Any = await ask(client, path, method="GET")
+                    assert page.status == 200, path
                 await asyncio.sleep(0.3)
+            assert [model["id"] for model in json.loads(page.body)["data"]] == ["m"]
             assert (await ask(client, "/health", method="GET")).status == 200
     finally:
         await runner.cleanup()

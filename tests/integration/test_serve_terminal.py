@@ -69,7 +69,7 @@ async def test_energy_that_nobody_told_is_not_known(tmp_path: Path) -> None:
 
 
 async def test_on_a_terminal_it_is_drawn_in_colour_and_waits_in_place(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, "--startup-seconds", "1") as engine:
+    async with fake_engine(tmp_path) as engine:
         with on_a_terminal(*serve(engine), TERM="xterm-256color") as screen:
             await screen.shows("ready after")
             screen.process.send_signal(signal.SIGINT)
@@ -77,7 +77,7 @@ async def test_on_a_terminal_it_is_drawn_in_colour_and_waits_in_place(tmp_path: 
             text = screen.text()
     assert "\x1b[1;32mWattline" in text
     assert "wattline top http://127.0.0.1:" in re.sub(r"\x1b\[[\d;]*m", "", text)
-    assert "loading remote-0: 0 s" in text
+    assert re.search(r"loading remote-0: \d+ s", text)
     assert "\x1b[?25h" in text, "the cursor is shown again"
     assert text.rstrip().splitlines()[-1].startswith("wattline: stopped after")
 

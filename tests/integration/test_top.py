@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.integration.http_answers import CHAT, HELLO, ask
-from tests.integration.processes import FrontEnd, clean_environ
+from tests.integration.processes import DEADLINE_SECONDS, FrontEnd, clean_environ
 from tests.integration.terminal import on_a_terminal
 from tests.live_body import live_body
 from tests.local_http import serving
@@ -35,7 +35,7 @@ async def top(*arguments: str, **environ: str) -> Ended:
         stderr=subprocess.PIPE,
         env=clean_environ() | environ,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     return Ended(process.returncode, out.decode(), err.decode())
 
 
@@ -54,7 +54,13 @@ async def answer(request: web.Request) -> web.StreamResponse:
     statuses = {"tenant": 403, "ill": 503, "elsewhere": 404}
     if under in statuses:
         return web.json_response({}, status=statuses[under])
-    bodies = {"text": "<html>", "other": json.dumps({"object": "list"})}
+    bodies = {
+        "text": "<html>",
+        "other": json.dumps({"object": "list"}),
+        "deep": "[" * 200_000,
+        "huge": " " * 20_000_000,
+        "infinite": json.dumps(live_body(power_watts={"gpu": float("inf")})),
+    }
     return web.Response(text=bodies.get(under, json.dumps(live_body())))
 
 
@@ -106,6 +112,36 @@ async def test_what_is_no_wattline_is_said_to_be_none(url: str) -> None:
 async def test_nobody_there_is_a_failure_and_no_mistake(url: str) -> None:
     assert await complaint(f"{url}/ill", "--once", code=1) == f"{url}/ill answers 503"
     assert await complaint("http://127.0.0.1:1", code=1) == "http://127.0.0.1:1: connection refused"
+
+
+@pytest.mark.parametrize("under", ["deep", "huge", "infinite"])
+async def test_nonsense_is_refused_before_it_does_harm(url: str, under: str) -> None:
+    assert "it is no Wattline" in await complaint(f"{url}/{under}", "--once")
+
+
+async def test_a_key_with_a_line_break_is_called_one(url: str) -> None:
+    told = await complaint(url, "--once", WATTLINE_API_KEY="sk-good\n")
+    assert told == "WATTLINE_API_KEY: expected a key, without line breaks and letters beyond ASCII"
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
+async def test_whatever_is_closed_it_does_what_it_can(url: str, closed: str) -> None:
+    command = f'"$0" -m server top "$1" {closed}'
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", command, sys.executable, url), stderr=subprocess.PIPE, env=clean_environ()
+    )
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert (process.returncode, err.decode()) == (0, "")
+
+
+async def test_where_output_is_not_unicode_it_is_escaped(url: str) -> None:
+    ended = await top(url, PYTHONIOENCODING="ascii")
+    assert (ended.code, ended.err) == (0, "")
+    assert "\\u2588" in ended.out, "a bar"
+
+
+async def test_https_where_there_is_none(url: str) -> None:
+    assert "there is no TLS with it" in await complaint(url.replace("http:", "https:"), "--once", code=1)
 
 
 @pytest.mark.parametrize("wrong", ["nonsense", "ftp://host", "http://", "http://host:x", "http://me:secret@host"])

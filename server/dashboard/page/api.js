@@ -30,6 +30,9 @@ export const key = {
   },
 };
 
+/** Whether a header can carry it; fetch would throw as it does where nobody answers. */
+export const isSendable = (value) => /^[!-~]*$/.test(value);
+
 export function headers(more = {}) {
   const value = key.get();
   return value ? { ...more, Authorization: `Bearer ${value}` } : more;

@@ -28,6 +28,14 @@ export class Chart {
     this.tell();
   }
 
+  /** As before the first figures. */
+  clear() {
+    this.plot?.destroy();
+    this.plot = null;
+    this.index = null;
+    this.readoutText.textContent = "";
+  }
+
   /** Anew, in the colours of now. */
   restyle() {
     if (this.plot === null) return;

@@ -1,6 +1,6 @@
 // Puts the page together: what is asked of the server, and where it is shown.
 
-import { key } from "./api.js";
+import { isSendable, key } from "./api.js";
 import { Chart } from "./chart.js";
 import { byId } from "./dom.js";
 import { Feed } from "./feed.js";
@@ -59,7 +59,7 @@ const feed = new Feed({
     for (const section of document.querySelectorAll("[data-admin]")) section.hidden = access !== "admin";
     byId("tiles").parentElement.hidden = access !== "admin";
     if (access === "admin") return;
-    byId("facts").textContent = "";
+    forgetFigures();
     openKeyPanel(access === "tenant"
       ? "This key can send prompts. Power, energy, tenants and recent requests need an administrator's key."
       : key.get()
@@ -93,6 +93,13 @@ function awayText(error) {
     : "The server cannot be reached. Asking again until it answers.";
 }
 
+function forgetFigures() {
+  latest = null;
+  history.clear();
+  panels.clear();
+  for (const chart of charts) chart.clear();
+}
+
 function connection(state, text) {
   const pill = byId("connection");
   if (pill.textContent !== text) pill.textContent = text;
@@ -112,6 +119,10 @@ function openKeyPanel(text) {
 }
 
 function useKey(value) {
+  if (!isSendable(value)) {
+    openKeyPanel("This is no key: one has no spaces, and no letters or signs beyond those of English.");
+    return;
+  }
   key.set(value);
   byId("key-input").value = "";
   byId("key-panel").hidden = true;

@@ -22,6 +22,7 @@ export function showTiles(body) {
   byId("tiles").replaceChildren(
     tile("Power now", watts(totalWatts(body)), body.reason ?? "no worker has told yet", [
       parts.length > 1 ? parts.join(" · ") : null,
+      missing(body),
       body.sources.length > 0 ? meterBadge(body.measured, body.sources.join(", ")) : null,
     ]),
     tile("Per output token", joules(lastMinute), "no request ended in the last minute", [
@@ -29,6 +30,7 @@ export function showTiles(body) {
     ]),
     tile("Energy so far", joules(total), body.reason ?? "no worker has told yet", [
       total === null ? null : `${wattHours(total)} · ${percent(requestShare(spent, total))} in requests`,
+      missing(body),
     ]),
     tile("Requests", count(requests.completed), "", [
       `${count(body.tokens.output)} tokens out`,
@@ -39,6 +41,11 @@ export function showTiles(body) {
       body.latency.slo_attainment_ratio === null ? null : `${percent(body.latency.slo_attainment_ratio)} in time`,
     ]),
   );
+}
+
+/** Why a sum that is shown is not the whole, if it is not. */
+function missing(body) {
+  return body.reason === null ? null : `not the whole: ${body.reason}`;
 }
 
 function tile(label, value, reason, notes) {
@@ -165,6 +172,12 @@ function energyCell(one, most) {
   const bar = element("i", { class: "energy-bar", "aria-hidden": "true" });
   bar.style.width = `${most > 0 ? Math.max(1, (one.energy_joules / most) * 64) : 0}px`;
   return element("span", { class: "energy" }, bar, joules(one.energy_joules));
+}
+
+/** Take every figure off the page: who looks now may not see what a key before theirs has opened. */
+export function clear() {
+  const shown = ["facts", "tiles", "accounts-total", "accounts-bar", "accounts-list", "queue-list"];
+  for (const id of [...shown, "workers-table", "tenants-table", "recent-table"]) byId(id).replaceChildren();
 }
 
 export function showFacts(body) {

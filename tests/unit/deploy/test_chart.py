@@ -1,6 +1,8 @@
 """What the chart makes of values. Skipped where Helm's libraries (helm-python-sdk) are not installed."""
 
 import json
+import re
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +72,21 @@ def test_the_front_end_attaches_to_each_engine_by_the_service_of_its_own(chart: 
         labels = _one(manifests, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
         assert service["selector"].items() <= labels.items()
         assert service["ports"][0]["port"] == 8000
+
+
+def test_another_version_of_the_chart_restarts_no_engine(chart: Path, tmp_path: Path) -> None:
+    newer = tmp_path / "newer"
+    shutil.copytree(chart, newer)
+    metadata = newer / "Chart.yaml"
+    metadata.write_text(re.sub(r"(?m)^(version|appVersion): .*$", r"\1: 99.0.0", metadata.read_text(encoding="utf-8")))
+
+    now, then = (
+        _one(render({"workers": {"llama": _MODEL}}, where), "Deployment", "demo-wattline-llama-0")
+        for where in (chart, newer)
+    )
+
+    assert now["metadata"]["labels"] != then["metadata"]["labels"]
+    assert now["spec"] == then["spec"]
 
 
 def test_no_pod_gets_the_addresses_of_services_as_variables(chart: Path) -> None:
@@ -153,3 +170,57 @@ def test_the_chart_is_of_the_version_of_the_package() -> None:
     project = tomllib.loads((_TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert chart["version"] == chart["appVersion"] == project["version"]
+
+
+@pytest.mark.parametrize("name", ["123", "true", "1e5", "my.release", "wattline", "r" * 53])
+def test_whatever_a_release_may_be_called_its_objects_have_valid_names(chart: Path, name: str) -> None:
+    manifests = render({"workers": {"llama": _MODEL}}, chart, name)
+
+    assert [problem for manifest in manifests for problem in problems_of(manifest)] == []
+    services = [manifest.name for manifest in manifests if manifest.kind == "Service"]
+    assert all(re.fullmatch("[a-z]([-a-z0-9]{0,61}[a-z0-9])?", service) for service in services), services
+
+
+@pytest.mark.parametrize("word", ["123", "true", "1e5", "a: b", "a}, hostPath: {path: /etc"])
+def test_words_that_yaml_would_read_otherwise_stay_words(chart: Path, word: str) -> None:
+    worker = _MODEL | {"runtimeClassName": word, "image": {"tag": word}, "servedName": word, "args": [word]}
+    values = {
+        "image": {"repository": word},
+        "state": {"existingClaim": word},
+        "cache": {"enabled": True, "storageClass": word},
+        "tls": {"secretName": word},
+        "huggingFaceToken": {"secretName": word, "key": word},
+        "ledger": {"urlSecret": {"name": word, "key": word}},
+        "powercap": {"hostPath": f"/{word}"},
+        "serviceAccount": {"name": word},
+        "serviceMonitor": {"enabled": True, "keySecret": {"name": word, "key": word}},
+    }
+    for workers in ({}, {"llama": worker}):
+        manifests = render(values | {"workers": workers}, chart)
+        assert [problem for manifest in manifests for problem in problems_of(manifest)] == []
+        volumes = _one(manifests, "Deployment", "demo-wattline")["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "tls", "secret": {"secretName": word, "defaultMode": 288}} in volumes
+
+
+def test_groups_that_serve_one_name_are_one_model(chart: Path) -> None:
+    manifests = render({"workers": {"old": _MODEL, "new": _MODEL, "other": {"model": "x/y"}}}, chart)
+
+    models = json.loads(_environment(_one(manifests, "Deployment", "demo-wattline"))["WATTLINE_MODELS"])
+    assert models == [
+        {
+            "served_name": _MODEL["model"],
+            "worker_urls": ["http://demo-wattline-new-0:8000", "http://demo-wattline-old-0:8000"],
+        },
+        {"served_name": "x/y", "worker_urls": ["http://demo-wattline-other-0:8000"]},
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "a = 1\r\nb = 2\u2028", "\tc = 3\n---\n", "d = '{{ .Values }}'"])
+def test_the_configuration_arrives_as_it_was_written(chart: Path, text: str) -> None:
+    given = _one(render({"config": text}, chart), "ConfigMap", "demo-wattline")["data"]["wattline.toml"]
+    assert given == f"{text.strip()}\n"
+
+
+def test_a_value_may_be_taken_back(chart: Path) -> None:
+    values = {"workers": None, "dashboards": {"enabled": True, "labels": {"grafana_dashboard": None}}}
+    assert [problem for manifest in render(values, chart) for problem in problems_of(manifest)] == []

@@ -58,6 +58,17 @@ def test_of_the_two_wattlines_one_runs_and_both_are_waited_for() -> None:
         assert services[name]["networks"]["default"]["aliases"] == ["wattline"]
 
 
+def test_the_reserved_gpus_come_with_the_drivers_that_the_image_asks_for() -> None:
+    # Docker sets NVIDIA_DRIVER_CAPABILITIES to those of the driver's that are named, over what the image says.
+    image = (_TOP / "deploy/docker/Dockerfile.gpu").read_text(encoding="utf-8")
+    asked = re.search(r"NVIDIA_DRIVER_CAPABILITIES=(\S+)", image)
+    assert asked is not None
+
+    (device,) = _services()["wattline-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+
+    assert set(device["capabilities"]) == {"gpu", *asked[1].split(",")}
+
+
 @pytest.mark.parametrize("setting", ["insecure", "model", "workers", "log_format"])
 def test_settings_that_the_file_passes_on_are_settings_of_the_server(setting: str) -> None:
     from server.settings import Settings  # noqa: PLC0415  # the other tests need no server

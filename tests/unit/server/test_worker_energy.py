@@ -46,6 +46,23 @@ def test_a_restarted_worker_counts_on() -> None:
     assert totals(worker)["gpu", "idle"] == 10
 
 
+def test_what_an_attached_worker_spent_before_is_no_energy_of_this_server() -> None:
+    worker = WorkerEnergy("w", is_ours=False)
+    worker.take(report("a", {"idle": 7000, "decode": 900}))
+    assert dict(worker.totals_since_start()) == {("gpu", "idle"): 0, ("gpu", "decode"): 0}
+    worker.take(report("a", {"idle": 7005, "decode": 900, "prefill": 3}))
+    assert dict(worker.totals_since_start()) == {("gpu", "idle"): 5, ("gpu", "decode"): 0, ("gpu", "prefill"): 3}
+    worker.take(report("b", {"idle": 2}))
+    assert dict(worker.totals_since_start())["gpu", "idle"] == 7
+    assert totals(worker)["gpu", "idle"] == 7007, "its counters go on"
+
+
+def test_all_of_an_engine_of_ours_is_of_this_server() -> None:
+    worker = WorkerEnergy("w")
+    worker.take(report("a", {"loading": 40}))
+    assert dict(worker.totals_since_start()) == {("gpu", "loading"): 40}
+
+
 @given(
     lives=st.lists(
         st.lists(st.dictionaries(st.sampled_from(ACCOUNTS), st.integers(0, 10**9)), min_size=1, max_size=5), max_size=5

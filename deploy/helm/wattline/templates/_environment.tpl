@@ -6,7 +6,7 @@
 - name: WATTLINE_LEDGER_URL
   {{- if .Values.ledger.urlSecret.name }}
   valueFrom:
-    secretKeyRef: {name: {{ .Values.ledger.urlSecret.name }}, key: {{ .Values.ledger.urlSecret.key }}}
+    secretKeyRef: {name: {{ .Values.ledger.urlSecret.name | quote }}, key: {{ .Values.ledger.urlSecret.key | quote }}}
   {{- else }}
   value: sqlite:////var/lib/wattline/ledger.db
   {{- end }}
@@ -17,7 +17,7 @@
 {{- if .secretName }}
 - name: HF_TOKEN
   valueFrom:
-    secretKeyRef: {name: {{ .secretName }}, key: {{ .key }}}
+    secretKeyRef: {name: {{ .secretName | quote }}, key: {{ .key | quote }}}
 {{- end }}
 {{- end }}
 {{- end -}}

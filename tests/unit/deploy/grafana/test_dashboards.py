@@ -122,6 +122,23 @@ def test_rates_follow_the_picture_and_every_selector_its_job() -> None:
         assert all('job=~"$job"' in selector for selector in selectors), panel["title"]
 
 
+def test_no_panel_divides_by_nothing() -> None:
+    for panel, target in targets():
+        for divisor in re.findall(r"\) / (\S+)", target["expr"]):
+            assert divisor.startswith("(sum"), panel["title"]
+
+
+def test_workers_that_nobody_meters_are_shown_with_the_others() -> None:
+    # A join on energy would show every worker that is left as measured.
+    by_worker = [target["expr"] for _, target in targets() if "wattline_worker_measured" in target["expr"]]
+    assert by_worker
+    for expression in by_worker:
+        assert " and on " not in expression
+        assert (
+            'unless on (job, instance, worker) wattline_energy_joules_total{job=~"$job", model!~"$model"}' in expression
+        )
+
+
 def test_what_shows_one_instant_asks_for_one() -> None:
     for panel, target in targets():
         is_instant = panel["type"] in {"table", "stat", "bargauge"}

@@ -27,12 +27,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tally(clock: Clock) -> LiveTally:
-    return LiveTally(clock)
+    return LiveTally(clock, TARGETS)
 
 
 def record(number: int = 1, **fields: object) -> ExchangeRecord:
     given = ExchangeRecord(f"req-{number}", "/v1/chat/completions", "alpha", "m", "default", row_id=f"row-{number}")
     given.outcome, given.worker_id, given.total_seconds = "completed", "worker-1", 2.0
+    given.is_stream = "first_byte_seconds" in fields
     for name, value in fields.items():
         setattr(given, name, value)
     return given
@@ -94,18 +95,29 @@ def test_the_latest_are_kept_and_no_more(tally: LiveTally) -> None:
 
 
 def test_latencies_are_of_streams_that_promised_them(tally: LiveTally, clock: Clock) -> None:
-    assert tally.latency(TARGETS).slo_attainment_ratio is None
+    assert tally.latency().slo_attainment_ratio is None
     tally.count(record(1, first_byte_seconds=0.5, total_seconds=1.4, cost=cost(1.0)))  # 0.1 s a token
     tally.count(record(2, first_byte_seconds=1.5, total_seconds=1.5, cost=cost(1.0)))  # too late
     tally.count(record(3, first_byte_seconds=9.0, total_seconds=9.0, tier="flex"))
     tally.count(record(4, total_seconds=9.0))
-    tally.count(record(5, first_byte_seconds=9.0, outcome="aborted"))
-    seen = tally.latency(TARGETS)
+    seen = tally.latency()
     assert (seen.requests, seen.slo_attainment_ratio) == (2, 0.5)
     assert (seen.ttft_p50_seconds, seen.ttft_p99_seconds) == (1.5, 1.5)
     assert seen.tpot_p99_seconds == pytest.approx(0.1)
     clock.seconds += LATENCY_WINDOW_SECONDS + 1
-    assert tally.latency(TARGETS).ttft_p50_seconds is None
+    assert tally.latency().ttft_p50_seconds is None
+
+
+def test_streams_that_never_began_or_broke_off_late_have_missed_their_target(tally: LiveTally) -> None:
+    tally.count(record(1, first_byte_seconds=0.5, total_seconds=0.5, cost=cost(1.0)))
+    tally.count(record(2, is_stream=True, outcome="refused", total_seconds=30.0))
+    tally.count(record(3, first_byte_seconds=9.0, outcome="aborted"))
+    tally.count(record(4, is_stream=True, outcome="refused", total_seconds=0.01))  # a wrong request, say
+    slow_caller = record(5, first_byte_seconds=0.5, total_seconds=60.0, held_up_seconds=59.0, cost=cost(1.0))
+    tally.count(slow_caller)
+    seen = tally.latency()
+    assert (seen.requests, seen.slo_attainment_ratio) == (4, 0.5)
+    assert seen.ttft_p99_seconds == 0.5, "of those answered to their end"
 
 
 def test_token_rates_are_of_the_last_seconds(clock: Clock) -> None:

@@ -233,3 +233,29 @@ async def test_ids_of_two_requests_may_be_the_same() -> None:
         await top.press("3")
         await top.tell(live_body(recent_requests=[live_request(1), live_request(1)]))
         assert len(top.first_words()) == 2
+
+
+async def test_a_server_may_tell_of_one_worker_twice() -> None:
+    async with running() as top:
+        await top.tell(live_body())
+        await top.press("2")
+        await top.tell(live_body(workers=[live_worker("vllm-0"), live_worker("vllm-0")]))
+        assert top.first_words() == ["vllm-0", "vllm-0"]
+
+
+async def test_the_row_one_is_at_moves_with_its_request() -> None:
+    async with running() as top:
+        await top.tell(live_body(recent_requests=[live_request(1)]))
+        await top.press("3")
+        await top.tell(live_body(recent_requests=[live_request(0), live_request(1)]))
+        assert top.app.query_one("#requests", GridTable).cursor_row == 1
+
+
+@pytest.mark.parametrize("size", [(20, 5), (1, 1)])
+async def test_a_screen_too_small_for_anything_breaks_nothing(size: tuple[int, int]) -> None:
+    async with running(size) as top:
+        await top.tell(live_body(tenants=[{"tenant": "[red]\x1b[2J" * 500}]))
+        await top.press("2", "3", "4", "slash", "x", "escape", "s", "question_mark", "escape", "1")
+        await top.pilot.resize_terminal(80, 24)
+        await top.pilot.pause()
+        assert "Traffic" in top.text()

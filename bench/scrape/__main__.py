@@ -1,0 +1,5 @@
+"""`python -m bench.scrape`."""
+
+from bench.scrape.command import main
+
+main()
