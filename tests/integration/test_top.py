@@ -130,7 +130,7 @@ async def test_whatever_is_closed_it_does_what_it_can(url: str, closed: str) -> 
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", command, sys.executable, url), stderr=subprocess.PIPE, env=clean_environ()
     )
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    _, err = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     assert (process.returncode, err.decode()) == (0, "")
 
 
