@@ -88,7 +88,7 @@ async def test_a_worker_that_reports_nonsense_takes_nobody_down(tmp_path: Path, 
 
     async def serve(request: web.Request) -> web.StreamResponse:
         if request.path == "/v1/models":
-            return web.json_response({"data": [{"id": "m"}, {"id": "\ud800"}, {"id": "b", "root": "\ud800"}]})
+            return web.json_response({"data": [{"id": "m"}, {"id": "\x1b[2J"}, {"id": "b", "created": float("nan")}]})
         return web.Response(body=next(answers, report), content_type="application/json")
 
     application = web.Application()
