@@ -179,6 +179,7 @@ class Roster:
 
     async def _poll_member(self, member: Member, tell: Callable[[WorkerReported], None]) -> None:
         while True:
+            member.charge_due.clear()
             is_fresh = await self._refresh(member)
             if member.is_ready and (is_fresh or not member.metered):
                 report = member.energy
@@ -188,10 +189,11 @@ class Roster:
             if member.progress.needs_probe:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
-                if member.energy.has_reported:
+                # Not wait_for: where the event is set as we are cancelled, it would forget that we are (CPython 3.11).
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await member.charge_due.wait()
+                if member.energy.has_reported or not member.metered:
                     await asyncio.sleep(_CHARGE_SECONDS)
-            member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:
         client = member.client
