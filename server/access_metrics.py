@@ -23,8 +23,14 @@ class GateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         by_label: dict[str, list[TenantUsage]] = {}
-        for usage in self._gate.usage():
-            by_label.setdefault(self._tenants.of(usage.tenant), []).append(usage)
+        usages = list(self._gate.usage())
+        has_room = self._tenants.has_room_for(len(usages))
+        for usage in usages:
+            # Where not all have room, whoever holds a key and asks for nothing shares with the others. Its counts are 0
+            # then, so those that share lose nothing when it begins to ask.
+            is_heard_of = has_room or usage.running or usage.refusals or usage.unknown_energy_requests
+            label = self._tenants.of if is_heard_of else self._tenants.without_claim
+            by_label.setdefault(label(usage.tenant), []).append(usage)
         yield from _limits(by_label)
         yield from _budgets(by_label)
         invalid = catalogue.INVALID_KEYS.total()

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Final, NoReturn
 
@@ -40,7 +41,7 @@ def top(
     connection = ServerConnection(checked_url(url), os.environ.get(key_env) or None, key_env)
     if as_json:
         typer.echo(json.dumps(asyncio.run(_fetch(connection))))  # in ASCII: whatever a terminal may obey is escaped
-    elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    elif once or not _is_screen(os.environ):
         _print_page(connection)
     else:
         _watch(connection, interval)
@@ -56,6 +57,12 @@ def main() -> NoReturn:
 
 def _only_with_a_name() -> None:
     """With a callback Typer does not take the only command for the program itself."""
+
+
+def _is_screen(environ: Mapping[str, str]) -> bool:
+    """Whether somebody looks at a terminal that can do more than print."""
+    is_watched = sys.stdin.isatty() and sys.stdout.isatty()
+    return is_watched and environ.get("TERM") not in {None, "", "dumb", "unknown"}
 
 
 async def _fetch(connection: ServerConnection) -> Any:  # noqa: ANN401  # JSON

@@ -41,7 +41,7 @@ _COMPONENT: Final = Label("component", "C", "what a worker meters: `gpu`, `cpu`,
 _TENANT: Final = Label(
     "tenant",
     MAX_TENANTS + 1,
-    f"the first {MAX_TENANTS} tenants seen since the start; those after them share `{OTHER_TENANTS}`",
+    f"the first {MAX_TENANTS} tenants that asked for something; those after them share `{OTHER_TENANTS}`",
 )
 _COUNTER: Final = Label("counter", "D", "a worker's hardware counters, as component:device")
 _SOURCE: Final = Label("source", 1, "one at a time: what a worker measures by, or who tells of the grid")

@@ -99,6 +99,9 @@ No label holds anything that a caller made up, so the page has a bound. The lett
 A histogram has a series for each bucket and three more. With {fleet} and all
 {catalogue.MAX_TENANTS + 1} labels of tenants there are {series:,} series if every combination occurs; one that never
 occurred is not there.
+
+A scrape asks every worker for its energy first. Of 50 busy workers (1,716 series) it took 37 ms of CPU time, on one
+virtual core of an AMD EPYC; `wattline bench scrape` measures it, and what it does to others who ask meanwhile.
 """
 
 

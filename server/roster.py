@@ -179,6 +179,7 @@ class Roster:
 
     async def _poll_member(self, member: Member, tell: Callable[[WorkerReported], None]) -> None:
         while True:
+            member.charge_due.clear()
             is_fresh = await self._refresh(member)
             if member.is_ready and (is_fresh or not member.metered):
                 report = member.energy
@@ -188,10 +189,12 @@ class Roster:
             if member.progress.needs_probe:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(member.charge_due.wait(), _POLL_SECONDS)
+                async with asyncio.timeout(
+                    _POLL_SECONDS
+                ):  # wait_for would forget a cancellation that comes with the event
+                    await member.charge_due.wait()
                 if member.energy.has_reported:
                     await asyncio.sleep(_CHARGE_SECONDS)
-            member.charge_due.clear()
 
     async def _probe(self, member: Member) -> None:
         client = member.client

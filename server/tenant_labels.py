@@ -18,3 +18,11 @@ class TenantLabels:
             return OTHER_TENANTS
         self._known.add(tenant)
         return tenant
+
+    def without_claim(self, tenant: str) -> str:
+        """The same, for a tenant that has done nothing yet: it takes no place from those that will."""
+        return tenant if tenant in self._known else OTHER_TENANTS
+
+    def has_room_for(self, tenants: int) -> bool:
+        """Whether so many could all have series of their own."""
+        return tenants <= self._most

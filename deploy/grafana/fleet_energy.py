@@ -123,7 +123,9 @@ def _power() -> Row:
 
 def _efficiency() -> Row:
     energy, output = rate(_ENERGY, MODEL), rate(*_OUTPUT)
-    compared, elsewhere = rate(_ENERGY, MODEL, _COMPARED), rate("wattline_round_robin_energy_joules_total", MODEL)
+    elsewhere = rate("wattline_round_robin_energy_joules_total", MODEL)
+    # A server that has no estimate yet has nothing to be compared with.
+    compared = f"({rate(_ENERGY, MODEL, _COMPARED)} and on (job, instance, model) {elsewhere})"
     return Row(
         "Efficiency",
         (

@@ -106,7 +106,9 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         if not self.is_headless:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
+            # An interrupt ends it as `q` does; asyncio by itself would cancel whatever Textual is at.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self.exit)
         self.run_worker(self._poll(), name="poll", exclusive=True)
         self._show()
 

@@ -117,6 +117,13 @@ async def polling(roster: Roster) -> AsyncIterator[list[WorkerReported]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_polling_ends_even_as_a_worker_becomes_ready(roster: Roster, telemetry: Telemetry) -> None:
+    telemetry.report = {"instance_id": "a"}
+    async with polling(roster):
+        await asyncio.sleep(0.5)
+        roster.engine_ready("w", EngineReady(frozenset({"m"}), metered=True))
+
+
 async def ask(roster: Roster) -> str:
     """A request that this engine never answers; what became of it."""
     client = roster.client("w")

@@ -130,7 +130,7 @@ async def test_whatever_is_closed_it_does_what_it_can(url: str, closed: str) -> 
     process = await asyncio.create_subprocess_exec(
         *("bash", "-c", command, sys.executable, url), stderr=subprocess.PIPE, env=clean_environ()
     )
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    _, err = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     assert (process.returncode, err.decode()) == (0, "")
 
 
@@ -180,3 +180,10 @@ async def test_a_key_that_is_refused_leaves_the_screen_as_it_is(url: str) -> Non
         assert await screen.ends() == 2
         assert "\x1b[?1049h" not in screen.text()
         assert "the server wants a key" in screen.text()
+
+
+async def test_a_terminal_that_can_only_print_is_printed_to(url: str) -> None:
+    with on_a_terminal("top", url, TERM="dumb") as screen:
+        assert await screen.ends() == 0
+        assert "Traffic" in screen.text()
+        assert "\x1b" not in screen.text()
