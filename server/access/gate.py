@@ -11,6 +11,7 @@ from typing import Final
 from server.access import refusals
 from server.access.admission import Admission
 from server.access.caller import Caller
+from server.access.cross_site import is_cross_site
 from server.access.energy_budget import BudgetState, EnergySpending, SpentSince
 from server.access.key import StoredKey
 from server.access.key_ring import KeyRing
@@ -88,9 +89,12 @@ class Gate:
         """Who asks, by lower-case headers.
 
         Raises:
-            ApiError: 401, the same whatever is wrong with the key.
+            ApiError: 401, the same whatever is wrong with the key; 403 where none is needed and a page from elsewhere
+                asks.
         """
         if self._ring.is_open:
+            if is_cross_site(headers):
+                raise refusals.cross_site()
             return Caller(self._account(ANONYMOUS).tenant)
         key = self._ring.find(headers, self._unix_clock())
         if key is None:

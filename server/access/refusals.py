@@ -13,6 +13,12 @@ _SHOWN_CHARACTERS = 100
 _CONCURRENCY_RETRY_SECONDS = 1
 
 
+def cross_site() -> ApiError:
+    """For a page from elsewhere in the browser of somebody who may use a server without keys."""
+    message = "without a key, pages of other sites may not ask this server: make a key (wattline keys create) for them"
+    return ApiError(403, message, "cross_site")
+
+
 def invalid_key() -> ApiError:
     """For a key that is missing, malformed, unknown, wrong, expired or revoked: which of them it is stays ours."""
     return ApiError(

@@ -297,3 +297,18 @@ async def test_the_page_is_for_anybody_and_allows_nothing_from_elsewhere(locked:
             assert (await ask(client, outside, method="GET")).status == 404, outside
         assert (await ask(client, "/", {})).error()["type"] == "invalid_request_error"
         assert (await ask(client, CHAT, {})).status == 401
+
+
+async def test_a_page_of_another_site_may_spend_nothing(server: FrontEnd, locked: Locked) -> None:
+    elsewhere = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    async with aiohttp.ClientSession(server.url) as client:
+        for path, method in ((CHAT, "POST"), (LIVE, "GET"), ("/metrics", "GET"), ("/v1/models", "GET")):
+            refused = await ask(client, path, {}, method=method, headers=elsewhere)
+            assert (refused.status, refused.error()["code"]) == (403, "cross_site")
+        own = {"Origin": server.url}
+        assert (await ask(client, LIVE, method="GET", headers=own)).status == 200
+    async with aiohttp.ClientSession(locked.url) as client:
+        keyed = elsewhere | locked.admin.bearer
+        assert (await ask(client, LIVE, method="GET", headers=keyed)).status == 200, (
+            "with a key it is the caller's affair"
+        )
