@@ -16,7 +16,7 @@ from scheduler.targets import LatencyTargets
 from server.access.database_keys import DatabaseKeyStore
 from server.access.gate import Gate
 from server.access.key_watch import KeyWatch
-from server.access.listening import check_listening
+from server.access.listening import check_listening, is_loopback
 from server.access_metrics import GateCollector, LedgerCollector
 from server.app import AppParts, create_app
 from server.carbon.account import CarbonAccount
@@ -145,7 +145,8 @@ def _open_gate(settings: Settings, ledger: DatabaseLedger | NoLedger) -> tuple[G
     """The gate with the keys that are there now, and what will notice others; None where nothing can keep keys."""
     reader = ledger.reader
     spent_since = _nothing_spent if reader is None else reader.spent_microjoules
-    gate = Gate(settings.tenants, spent_since, time.monotonic, time.time)
+    is_local = is_loopback(settings.host) and not settings.insecure
+    gate = Gate(settings.tenants, spent_since, time.monotonic, time.time, is_local=is_local)
     keys = None
     if isinstance(ledger, DatabaseLedger):
         keys = KeyWatch(DatabaseKeyStore(ledger.engine), gate.replace_keys)

@@ -43,6 +43,7 @@ class Gate:
     """Identifies callers and admits their requests, within limits that may be replaced at any time.
 
     `spent_since` is asked for the present day and month of each tenant once; `clock` is monotonic.
+    `is_local`: only this machine reaches us.
     """
 
     def __init__(
@@ -51,11 +52,14 @@ class Gate:
         spent_since: SpentSince,
         clock: Callable[[], float],
         unix_clock: Callable[[], float],
+        *,
+        is_local: bool = False,
     ) -> None:
         self._ring = KeyRing()
         self._spent_since = spent_since
         self._clock = clock
         self._unix_clock = unix_clock
+        self._is_local = is_local
         self._windows = WindowStorage()
         self._accounts: dict[str, TenantAccount] = {}
         self._settings: Mapping[str, TenantSettings] = _NO_TENANTS
@@ -93,7 +97,7 @@ class Gate:
                 asks.
         """
         if self._ring.is_open:
-            if is_cross_site(headers):
+            if is_cross_site(headers, is_local=self._is_local):
                 raise refusals.cross_site()
             return Caller(self._account(ANONYMOUS).tenant)
         key = self._ring.find(headers, self._unix_clock())

@@ -305,6 +305,8 @@ async def test_a_page_of_another_site_may_spend_nothing(server: FrontEnd, locked
         for path, method in ((CHAT, "POST"), (LIVE, "GET"), ("/metrics", "GET"), ("/v1/models", "GET")):
             refused = await ask(client, path, {}, method=method, headers=elsewhere)
             assert (refused.status, refused.error()["code"]) == (403, "cross_site")
+        renamed = await ask(client, LIVE, method="GET", headers={"Host": "evil.example"})
+        assert (renamed.status, renamed.error()["code"]) == (403, "cross_site")
         own = {"Origin": server.url}
         assert (await ask(client, LIVE, method="GET", headers=own)).status == 200
     async with aiohttp.ClientSession(locked.url) as client:
