@@ -189,11 +189,10 @@ class Roster:
             if member.progress.needs_probe:
                 await self._probe(member)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(
-                    _POLL_SECONDS
-                ):  # wait_for would forget a cancellation that comes with the event
+                # Not wait_for: where the event is set as we are cancelled, it would forget that we are (CPython 3.11).
+                async with asyncio.timeout(_POLL_SECONDS):
                     await member.charge_due.wait()
-                if member.energy.has_reported:
+                if member.energy.has_reported or not member.metered:
                     await asyncio.sleep(_CHARGE_SECONDS)
 
     async def _probe(self, member: Member) -> None:
