@@ -10,18 +10,9 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
+from bench.pictures.screens import CHROMIUM_ARGUMENTS
 from tests.integration.processes import eventually
 
-# Nothing asks for anything in the background, and no sandbox is needed for pages of our own.
-ARGUMENTS: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DESKTOP: Final = (1360, 900)
 PHONE: Final = (390, 844)
 _PATIENCE_MILLISECONDS: Final = 45_000
@@ -98,7 +89,7 @@ async def chromium() -> AsyncIterator[Browser]:
     """A running browser, for as many pages as are wanted."""
     path = chromium_path()
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
         try:
             yield browser
         finally:

@@ -7,7 +7,8 @@ from typing import Final
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-_ARGUMENTS: Final = (
+# Nothing asks for anything in the background, and no sandbox is needed for pages of our own.
+CHROMIUM_ARGUMENTS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -57,7 +58,7 @@ def take_screens(url: str, key: str | None, folder: Path, watch_seconds: float) 
     if path is None:
         raise NoBrowserError("chromium is not installed (Debian's package of that name)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_ARGUMENTS))
         pages = [_open(browser, url, key, screen) for screen in SCREENS]
         pages[0].wait_for_timeout(watch_seconds * 1000)
         taken = [_take(page, screen, folder) for page, screen in zip(pages, SCREENS, strict=True)]
