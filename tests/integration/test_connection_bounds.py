@@ -56,6 +56,28 @@ async def test_a_head_too_large_in_one_piece_is_refused(instant: FrontEnd, lines
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
+@pytest.mark.parametrize("first_bytes", [10, 40_000, 65_000])
+async def test_a_head_too_large_in_two_pieces_is_refused(instant: FrontEnd, first_bytes: int) -> None:
+    head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(instant.url.rpartition(":")[2]))
+    try:
+        writer.write(head[:first_bytes])
+        await writer.drain()
+        # Once a later connection has its answer, the server has read the first piece.
+        assert (await exchange(instant, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(head[first_bytes:])
+        async with asyncio.timeout(30):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 431 ")
+    finally:
+        await left(writer)
+
+
+async def test_a_large_head_behind_a_small_request_in_one_piece_is_refused(instant: FrontEnd) -> None:
+    small = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    large = b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"
+    assert b"HTTP/1.1 200 " not in (await exchange(instant, small + large)).partition(b"HTTP/1.1 200 ")[2]
+
+
 async def test_a_body_larger_than_any_head_is_served_in_one_piece(instant: FrontEnd) -> None:
     body = json.dumps(HELLO).encode() + b" " * 100_000
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
