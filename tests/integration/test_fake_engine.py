@@ -274,11 +274,14 @@ async def test_stream_waits_for_a_client_that_does_not_read(instant: Running) ->
     reader, writer = await asyncio.open_unix_connection(str(instant.uds), limit=1024)
     writer.write(raw_request({"max_tokens": 30_000, "stream": True}))
     await reader.readline()
-    stalled = await instant.energy()
-    await asyncio.sleep(0.1)
-    later = await instant.energy()
-    assert later["running_requests"] == 1
-    assert later["tokens_total"]["output"] == stalled["tokens_total"]["output"] < 20_000
+    produced = [-1, 0]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while produced[-1] == 0 or produced[-2] != produced[-1]:  # until what lies between the two is full
+            await asyncio.sleep(0.3)
+            energy = await instant.energy()
+            produced.append(energy["tokens_total"]["output"])
+    assert energy["running_requests"] == 1
+    assert produced[-1] < 20_000
     chunks = 0
     async with asyncio.timeout(DEADLINE_SECONDS):
         while b"[DONE]" not in (line := await reader.readline()):

@@ -3,6 +3,9 @@
 import asyncio
 from pathlib import Path
 
+# Loaded here, on the main thread: Python 3.11 may fail to compile a module while two threads do (gh-106905).
+import schemathesis.specs.openapi.schemas  # noqa: F401
+
 from bench.fuzz.openapi import description_of, fuzz_openapi
 from bench.fuzz.raw import Target, leftovers
 from tests.integration.processes import fake_engine, front_end
