@@ -27,14 +27,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """
 
     refusal: tuple[int, str, str] | None = None
-    _piece_bytes = 0
-    # At least what the head that comes has: what has been received since the piece in which the last one ended.
-    _received_bytes = 0
-
-    def data_received(self, data: bytes) -> None:
-        self._piece_bytes = len(data)
-        self._received_bytes += len(data)
-        super().data_received(data)
 
     def on_headers_complete(self) -> None:
         """Begin to serve the request.
@@ -44,13 +36,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """
         if len(self.headers) > _MAX_FIELDS:
             self.refusal = 431, f"the request has more than {_MAX_FIELDS} header fields", "request_head_too_large"
-        elif self._received_bytes > MAX_HEAD_BYTES and self._size_bytes() > MAX_HEAD_BYTES:
+        elif self._size_bytes() > MAX_HEAD_BYTES:
             self.refusal = 431, "the request head is too long", "request_head_too_large"
         elif len(self.pipeline) >= _MAX_PIPELINED:
             self.refusal = 400, f"more than {_MAX_PIPELINED} requests wait for their answers", "too_many_pipelined"
         if self.refusal is not None:
             raise _RefusedHeadError
-        self._received_bytes = self._piece_bytes
         super().on_headers_complete()
 
     def is_answering_earlier(self) -> bool:

@@ -61,7 +61,7 @@ class ServerParts:
     driver: SchedulerDriver
     proxy: Proxy
     roster: Roster
-    metrics: ServerMetrics
+    tally: LiveTally
     supervisors: tuple[Supervisor, ...]
     targets: LatencyTargets
     gate: Gate
@@ -100,18 +100,16 @@ def compose(
     log = DecisionLog(time.time)
     round_robin = RoundRobinAccount(roster, core.worker_models)
     roster.observers.append(round_robin.look)
-    collectors: list[Collector] = [
+    _show(
+        metrics,
         WorkerCollector(roster),
         SettingsCollector(settings.policy, targets),
         RefusalCollector(log),
         RoundRobinCollector(round_robin),
         GateCollector(gate, metrics.tenants),
         LedgerCollector(ledger),
-    ]
-    if carbon is not None:
-        collectors.append(GridCollector(carbon, time.time))
-    for collector in collectors:
-        metrics.registry.register(collector)
+        *(() if carbon is None else (GridCollector(carbon, time.time),)),
+    )
     supervisors: dict[str, Supervisor] = {}
     driver = SchedulerDriver(core, time.monotonic, CommandSink(supervisors, metrics, log).take)
     context_limits = ContextLimits(lambda served: _ready_clients(roster, served), time.monotonic)
@@ -129,7 +127,7 @@ def compose(
         driver,
         proxy,
         roster,
-        metrics,
+        tally,
         tuple(supervisors.values()),
         targets,
         gate,
@@ -139,6 +137,12 @@ def compose(
         reload_hooks=(TenantReload(gate, settings),),
         reloadable=frozenset({"tenants"}),
     )
+
+
+def _show(metrics: ServerMetrics, *collectors: Collector) -> None:
+    """Families that are read from their owners at each scrape."""
+    for collector in collectors:
+        metrics.registry.register(collector)
 
 
 def _open_gate(settings: Settings, ledger: DatabaseLedger | NoLedger) -> tuple[Gate, KeyWatch | None]:

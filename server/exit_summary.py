@@ -1,13 +1,11 @@
 """The one line at the end: what was served, and what it took. What is not known is said to be so, with the reason."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import Counter
-
 from metering.counter import MICROJOULES_PER_JOULE
-from server.metrics import ServerMetrics
+from server.live.tally import LiveTally
 from server.roster import Roster
 from server.units import UNKNOWN, format_joules, format_ratio
 
@@ -37,20 +35,9 @@ class WorkerBill:
     accounts_microjoules: Mapping[str, int]
 
 
-def served_by(metrics: ServerMetrics) -> Served:
+def served_by(tally: LiveTally) -> Served:
     """What the server counted."""
-    tokens = {"prompt": 0.0, "output": 0.0}
-    for labels, value in _values(metrics.tokens):
-        tokens[labels["kind"]] += value
-    requests = sum(value for _, value in _values(metrics.requests))
-    return Served(round(requests), round(tokens["prompt"]), round(tokens["output"]))
-
-
-def _values(counter: Counter) -> Iterator[tuple[Mapping[str, str], float]]:
-    for family in counter.collect():
-        for sample in family.samples:
-            if sample.name.endswith("_total"):  # beside the instants at which they were made
-                yield sample.labels, sample.value
+    return Served(sum(tally.outcomes.values()), tally.prompt_tokens, tally.output_tokens)
 
 
 def bills_of(roster: Roster) -> list[WorkerBill]:

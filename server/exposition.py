@@ -1,7 +1,8 @@
 """Prometheus' text format, as the library writes it, but for what never changes from scrape to scrape.
 
-The names and labels of a series are put into text once. With the library they are most of the time that a page takes,
-which the event loop cannot spend on anything else.
+The names and labels of a series are put into text once. The library does so for every page, on the event loop: 12 ms of
+1,790 series where this takes 4, and a scrape of 50 workers then took 49 ms instead of 41 (`wattline bench scrape`, two
+virtual cores). A test holds the pages to the library's, byte for byte.
 """
 
 from typing import Final

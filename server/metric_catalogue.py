@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from metering.fault import CounterFault
+from metering.ledger import ACCOUNTS
 from scheduler.commands import RejectCause
 from scheduler.tiers import TIERS
 from server.access.energy_budget import Period
@@ -19,7 +20,6 @@ from workers.supervisor import WorkerState
 
 MAX_TENANTS: Final = 100
 OTHER_TENANTS: Final = "other"
-ACCOUNTS: Final = ("prefill", "decode", "idle", "loading", "unattributed")
 OUTCOMES: Final = ("completed", "failed", "refused", "aborted")
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -36,7 +36,13 @@ def _closed(name: str, values: Iterable[str]) -> Label:
 # -- labels ------------------------------------------------------------------------------------------------------
 
 _WORKER: Final = Label("worker", "W", "the configured workers")
-_MODEL: Final = Label("model", "M", "the names that the workers serve; a request for any other counts under `unknown`")
+_MODEL: Final = Label(
+    "model",
+    "M",
+    "the names that the workers serve; a request for any other counts under `unknown`. Requests count under the name they "
+    "asked for, and what a worker tells of itself under the first of its names: aliases and adapters have tokens, and no "
+    "worker's energy",
+)
 _COMPONENT: Final = Label("component", "C", "what a worker meters: `gpu`, `cpu`, `dram`")
 _TENANT: Final = Label(
     "tenant",

@@ -104,7 +104,7 @@ async def run(
         await _stop(parts, server, serving, tasks)
         if stopping.is_set():
             bills = bills_of(parts.roster)
-            console.say(summary_line(served_by(parts.metrics), bills, time.monotonic() - started_at))
+            console.say(summary_line(served_by(parts.tally), bills, time.monotonic() - started_at))
 
 
 def _facts(

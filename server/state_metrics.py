@@ -1,7 +1,6 @@
 """The families that tell what the server is set to, what its scheduler refused and how clean the grid is."""
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -12,6 +11,7 @@ from server import metric_catalogue as catalogue
 from server.carbon.account import CarbonAccount
 from server.decision_log import DecisionLog
 from server.round_robin_account import RoundRobinAccount
+from server.version import wattline_version
 
 
 class SettingsCollector(Collector):
@@ -20,11 +20,10 @@ class SettingsCollector(Collector):
     def __init__(self, policy: str, targets: LatencyTargets) -> None:
         self._policy = policy
         self._targets = targets
-        self._version = _own_version()
 
     def collect(self) -> Iterator[Metric]:
         build = catalogue.BUILD.gauge()
-        build.add_metric((self._version, self._policy), 1.0)
+        build.add_metric((wattline_version(), self._policy), 1.0)
         ttft, tpot = catalogue.SLO_TTFT.gauge(), catalogue.SLO_TPOT.gauge()
         ttft.add_metric((), self._targets.ttft_seconds)
         tpot.add_metric((), self._targets.tpot_seconds)
@@ -72,10 +71,3 @@ class GridCollector(Collector):
         if now.age_seconds is not None:
             age.add_metric((), now.age_seconds)
         yield from (intensity, age)
-
-
-def _own_version() -> str:
-    try:
-        return version("wattline")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from metering.counter import MICROJOULES_PER_JOULE
 from scheduler.events import WorkReport
+from server.ended_requests import EndedRequests
 from server.energy_report import EndedRequest, EnergyReport, Work
-from server.recent_requests import RecentRequests
 
 Accounts = dict[tuple[str, str], int]
 
 _RECENT_LISTS: Final = ("recent_requests", "recent_aborts")
-_NOTHING_RECENT: Final = MappingProxyType({name: RecentRequests() for name in _RECENT_LISTS})
+_NOTHING_RECENT: Final = MappingProxyType({name: EndedRequests() for name in _RECENT_LISTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class WorkerEnergy:
     _before_us: Accounts | None = None
     _last_in_flight: dict[str, int] = field(default_factory=dict)
     _faults: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _recent: Mapping[str, RecentRequests] = field(default_factory=lambda: _NOTHING_RECENT)
+    _recent: Mapping[str, EndedRequests] = field(default_factory=lambda: _NOTHING_RECENT)
 
     @property
     def has_reported(self) -> bool:
@@ -167,10 +167,10 @@ class WorkerEnergy:
 
 
 def _newly_ended(
-    body: Mapping[str, Any], before: Mapping[str, RecentRequests]
-) -> tuple[dict[str, RecentRequests], list[EndedRequest]]:
+    body: Mapping[str, Any], before: Mapping[str, EndedRequests]
+) -> tuple[dict[str, EndedRequests], list[EndedRequest]]:
     """The lists as they are told now, and what is new in them: those cut off first."""
-    now = {name: RecentRequests(body.get(name, [])) for name in _RECENT_LISTS}
+    now = {name: EndedRequests(body.get(name, [])) for name in _RECENT_LISTS}
     ended, aborts = (before[name].fresh_of(now[name].told) for name in _RECENT_LISTS)
     # Those cut off have a longer list of their own, where the worker tells one.
     aborted = aborts if now["recent_aborts"].told else [one for one in ended if one.outcome == "aborted"]

@@ -9,17 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from metering.counter import MICROJOULES_PER_JOULE
+from metering.ledger import ACCOUNTS
 from scheduler.core import Scheduler
 from scheduler.targets import LatencyTargets
 from scheduler.tiers import TIERS
 from server.access.energy_budget import BudgetState
 from server.access.gate import Gate, TenantUsage
 from server.access.tenants import ANONYMOUS
-from server.live.tally import OUTCOMES, LiveTally, TenantTally
+from server.live.tally import LiveTally, TenantTally
 from server.live.token_rates import TokenRates
+from server.metric_catalogue import OUTCOMES
 from server.roster import Member, Roster
 
-_ACCOUNTS: Final = ("prefill", "decode", "idle", "loading", "unattributed")
 _MOST_TENANTS: Final = 100
 _UNKNOWN: Final = TenantTally()
 
@@ -112,7 +113,7 @@ class LiveReport:
 def _energy(members: Iterable[Member]) -> dict[str, Any]:
     """Sums over the workers. What no worker tells is null, and `reason` says why a sum is not the whole."""
     watts: dict[str, float | None] = {}
-    accounts: dict[str, list[int]] = {account: [] for account in _ACCOUNTS}
+    accounts: dict[str, list[int]] = {account: [] for account in ACCOUNTS}
     in_flight: list[int] = []
     reasons: list[str] = []
     metered = []

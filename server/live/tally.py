@@ -16,7 +16,6 @@ RATE_WINDOW_SECONDS: Final = 60.0
 # Enough for a 99th percentile that means something, and sorted in a tenth of a millisecond.
 _MOST_LATENCIES: Final = 1000
 _MOST_COSTS: Final = 10_000
-OUTCOMES: Final = ("completed", "failed", "refused", "aborted")
 
 
 @dataclass(slots=True)

@@ -5,12 +5,12 @@ from typing import Final
 
 from rich.text import Text
 
+from metering.ledger import ACCOUNTS
 from server.top.bars import bar, curve
 from server.top.live_body import Known, LiveBody, total_watts
 from server.top.state import TopState
 from server.units import UNKNOWN, format_count, format_joules, format_ratio, format_seconds, format_watts
 
-ACCOUNTS: Final = ("prefill", "decode", "idle", "loading", "unattributed")
 _ACCOUNT_STYLES: Final[Mapping[str, str]] = {
     "prefill": "cyan",
     "decode": "green",

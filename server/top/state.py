@@ -29,10 +29,6 @@ class TopState:
     needle: str = ""
     sorting: Mapping[str, str | None] = field(default_factory=dict)
 
-    @property
-    def is_lost(self) -> bool:
-        return self.lost_at_seconds is not None
-
     def received(self, body: LiveBody) -> "TopState":
         """The server has answered."""
         watts = (*self.watts, total_watts(body.power_watts))[-_KEPT_SAMPLES:]

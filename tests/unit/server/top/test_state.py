@@ -12,7 +12,7 @@ def test_a_silence_is_a_gap_and_keeps_when_it_began() -> None:
     assert (state.lost_at_seconds, state.cause) == (10.0, "refused still")
     assert state.shown is not None, "what was last known stays to be read"
     state = state.received(read_live_body(live_body()))
-    assert not state.is_lost
+    assert state.lost_at_seconds is None
     assert state.cause is None
 
 

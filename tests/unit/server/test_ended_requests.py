@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.recent_requests import RecentRequests
+from server.ended_requests import EndedRequests
 
 
 def told(*numbers: int) -> list[dict[str, Any]]:
@@ -15,18 +15,18 @@ def told(*numbers: int) -> list[dict[str, Any]]:
 
 
 def fresh(before: list[int], now: list[int]) -> list[int]:
-    return [int(one.request_id) for one in RecentRequests(told(*before)).fresh_of(told(*now))]
+    return [int(one.request_id) for one in EndedRequests(told(*before)).fresh_of(told(*now))]
 
 
 @given(st.lists(st.lists(st.integers(), max_size=8), max_size=6), st.integers(8, 12))
 def test_every_request_is_new_once_however_the_list_grows_and_is_cut(pieces: list[list[int]], most: int) -> None:
-    recent, kept, seen = RecentRequests(), list[int](), list[str]()
+    recent, kept, seen = EndedRequests(), list[int](), list[str]()
     numbers = iter(range(1000))
     for piece in pieces:
         kept = (kept + [next(numbers) for _ in piece])[-most:]
         now = told(*kept)
         seen += [one.request_id for one in recent.fresh_of(now)]
-        recent = RecentRequests(now)
+        recent = EndedRequests(now)
     assert seen == [str(number) for number in range(sum(map(len, pieces)))]
 
 
@@ -51,9 +51,9 @@ def test_what_is_new_is_told_by_how_often_it_is_there(before: list[int], now: li
 @pytest.mark.parametrize("before", [[], [1]])
 def test_what_is_no_list_of_requests_is_refused(nonsense: Any, before: list[int]) -> None:
     with pytest.raises(ValueError, match="EndedRequest"):
-        RecentRequests(told(*before)).fresh_of(nonsense)
+        EndedRequests(told(*before)).fresh_of(nonsense)
 
 
 def test_a_new_entry_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="prefill_microjoules"):
-        RecentRequests(told(1)).fresh_of(told(1, -5))
+        EndedRequests(told(1)).fresh_of(told(1, -5))

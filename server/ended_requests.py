@@ -12,7 +12,7 @@ _ENDED: Final = TypeAdapter(list[EndedRequest])
 
 
 @dataclass(frozen=True, slots=True)
-class RecentRequests:
+class EndedRequests:
     """The list as it was told. The next one usually begins with some of its end, and then has what is new."""
 
     told: list[Any] = field(default_factory=list)
