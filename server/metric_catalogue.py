@@ -39,9 +39,9 @@ _WORKER: Final = Label("worker", "W", "the configured workers")
 _MODEL: Final = Label(
     "model",
     "M",
-    "the names that the workers serve; a request for any other counts under `unknown`. Requests count under the name they "
-    "asked for, and what a worker tells of itself under the first of its names: aliases and adapters have tokens, and no "
-    "worker's energy",
+    "the names that the workers serve; a request for any other counts under `unknown`. Requests count under the name "
+    "they asked for, and what a worker tells of itself under the first of its names: aliases and adapters have tokens, "
+    "and no worker's energy",
 )
 _COMPONENT: Final = Label("component", "C", "what a worker meters: `gpu`, `cpu`, `dram`")
 _TENANT: Final = Label(

@@ -235,8 +235,8 @@ def _workers() -> Row:
         (
             over_time(
                 "Workers by state",
-                "Ready ones serve; starting and parking ones draw power and do not; parked ones have no process, and what "
-                "bare hardware draws nobody meters.",
+                "Ready ones serve; starting and parking ones draw power and do not; parked ones have no process, and "
+                "what bare hardware draws nobody meters.",
                 "short",
                 Query(total(states, "state"), "{{state}}"),
                 is_stacked=True,
